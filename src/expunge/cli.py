@@ -1,0 +1,332 @@
+"""The command line: parse, call, print. Every error is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import ExpungeError, Interrupted
+
+if TYPE_CHECKING:
+    from .model import Model
+    from .score import Score
+
+app = typer.Typer(
+    name="expunge", help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+app.info.help = "Erase concepts from text-to-image diffusion models, and measure what the erasure did."
+world = typer.Typer(help="The small world: draw its data, or train it again.", no_args_is_help=True)
+app.add_typer(world, name="world")
+
+ModelName = Annotated[str, typer.Option("--model", help="smallworld, a diffusers folder, or a hub id")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+Precision = Annotated[str, typer.Option(help="auto, mixed, fp32, bf16 or fp16")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Seed = Annotated[int, typer.Option(min=0, help="seed of all random numbers")]
+
+
+def show(value: Any) -> None:
+    """Prints JSON to stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 120).print(drawn)
+
+
+def say(text: str) -> None:
+    """A line for people: on stderr, so that stdout stays parseable."""
+    print(text, file=sys.stderr)
+
+
+def opened(model: str, device: str = "auto", precision: str = "auto") -> Model:
+    from .families import DTYPES, load
+
+    if precision != "auto" and precision not in DTYPES:
+        from .errors import unknown
+
+        raise unknown("precision", precision, ["auto", *DTYPES])
+    return load(model, device=device, precision=precision)  # type: ignore[arg-type]
+
+
+def stack(model: Model, edits: Sequence[str]) -> list[tuple[Any, float]]:
+    """`FILE[:SCALE]` arguments as checked (edit, scale) pairs."""
+    from .edit import Edit
+
+    pairs = []
+    for text in edits:
+        file, _, scale = text.rpartition(":")
+        try:
+            path, factor = (Path(file), float(scale)) if file else (Path(text), 1.0)
+        except ValueError:
+            path, factor = Path(text), 1.0
+        edit = Edit.load(path)
+        edit.check(model)
+        pairs.append((edit, factor))
+    return pairs
+
+
+@app.command()
+def erase(
+    concepts: Annotated[list[str], typer.Argument(help="what to erase, by name", metavar="CONCEPT...")],
+    model: ModelName = "smallworld",
+    method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
+    scope: Annotated[str | None, typer.Option(help="which weights may change, see `expunge scopes`")] = None,
+    within: Annotated[str | None, typer.Option("--from", help="erase as an attribute of this prompt only")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="key=value of the method's options")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="a YAML recipe instead of a preset")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of all random numbers [recipe's, or 0]")] = None,
+    out: Annotated[Path, typer.Option(help="file of the edit")] = Path("edit.safetensors"),
+    resume: Annotated[bool, typer.Option("--resume", help="continue an unfinished run")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Erase concepts from a model and write the edit."""
+    from . import erasure
+    from . import recipe as recipes
+
+    if recipe and method:
+        raise ExpungeError("--recipe and --method both choose a method; give one of them")
+    chosen = recipes.read(recipe) if recipe else recipes.preset(method or erasure.default_preset(model))
+    options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
+    built = erasure.build_method(chosen, options)
+    wanted = erasure.concepts_of(concepts, within)
+    erasure.check_output(out, resume)
+    base = opened(model, device, precision)
+    plan = erasure.make_plan(base, built, wanted)
+    say(describe(plan.row()))
+    edit = erasure.run(base, built, wanted, out, seed=chosen.seed if seed is None else seed, resume=resume)
+    if as_json:
+        show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})
+    else:
+        cost = edit.provenance["cost"]
+        print(f"{out}  ({cost['passes']} network passes, {cost['seconds']:.0f} s, hash {edit.hash[:12]})")
+
+
+def describe(plan: dict[str, Any]) -> str:
+    return (
+        f"erasing {', '.join(plan['concepts'])} with {plan['method']} on {plan['scope']}: {plan['steps']} steps,"
+        f" {plan['parameters'] / 1e6:.2f} M weights, about {plan['passes']} network passes, {plan['seconds']:.0f} s"
+        f" and {plan['bytes'] / 2**20:.0f} MiB besides activations"
+    )
+
+
+@app.command()
+def generate(
+    prompts: Annotated[list[str] | None, typer.Argument(help="prompts", metavar="PROMPT...")] = None,
+    file: Annotated[Path | None, typer.Option("--prompts", help="a text file, one prompt a line")] = None,
+    model: ModelName = "smallworld",
+    edit: Annotated[list[str] | None, typer.Option(help="FILE[:SCALE], may be repeated")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="scheduler steps")] = 25,
+    cfg: Annotated[float, typer.Option(help="guidance scale; 1: the prompt alone")] = 4.0,
+    num: Annotated[int, typer.Option(min=1, help="images for each prompt")] = 1,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="folder of the images")] = Path("images"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Generate images, with edits applied; existing ones are kept."""
+    from contextlib import ExitStack
+
+    from . import generation
+
+    texts = [*(prompts or []), *(lines(file) if file else [])]
+    if not texts:
+        raise ExpungeError("nothing to generate: give prompts, or --prompts FILE with one a line")
+    requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
+    base = opened(model, device, precision)
+    edits = stack(base, edit or [])
+    with ExitStack() as applied:
+        for one, scale in edits:
+            applied.enter_context(one.on(base, scale))
+        rows = generation.generate(base, requests, generation.Settings(steps=steps, cfg=cfg), out, edits)
+    if as_json:
+        show(rows)
+    else:
+        print("\n".join(str(out / row["file"]) for row in rows))
+
+
+def lines(path: Path) -> list[str]:
+    """Non-empty lines of a UTF-8 text file."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExpungeError(f"cannot read prompts from {path}: {error}") from error
+
+
+@app.command()
+def demo(
+    concept: Annotated[str, typer.Argument(help="what to erase")] = "car",
+    out: Annotated[Path, typer.Option(help="folder of the results")] = Path("demo"),
+    method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="pictures for each concept of the world")] = 6,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a concept of the small world; leave the edit, a before/after picture and a table of what changed."""
+    from . import demo as demonstration
+    from .erasure import default_preset
+
+    base = opened("smallworld")
+    recipe = method or default_preset("smallworld")
+    outcome = demonstration.demo(base, concept, out, recipe=recipe, pictures=pictures, seed=seed)
+    if as_json:
+        show({"files": outcome.files, "scores": [s.row() for s in outcome.scores]})
+    else:
+        compare(outcome.scores)
+        print("\n".join(str(f) for f in outcome.files))
+
+
+def compare(scores: Sequence[Score]) -> None:
+    """Base beside edit, a row for each concept; the erased one first."""
+    base = {(s.subject, s.metric): s for s in scores if s.model == "base"}
+    after = [s for s in scores if s.model != "base"]
+    rows = [(s.subject, s.metric, base[s.subject, s.metric], s, s.n) for s in after]
+    rows.sort(key=lambda row: (row[3].higher_is_better, row[3].metric))
+    table("share of pictures, with 95% intervals", ("concept", "metric", "base", after[0].model, "n"), rows)
+
+
+@app.command()
+def scopes(
+    model: Annotated[str, typer.Argument(help="model to look at")] = "smallworld", as_json: AsJson = False
+) -> None:
+    """List scopes, and how many weights of a model each selects."""
+    from .scope import SCOPES, select
+
+    base = opened(model)
+    rows = []
+    for name, scope in SCOPES.items():
+        chosen = select(base.networks(), name, base.layout)
+        count = sum(p.numel() for p in chosen.values())
+        rows.append({"scope": name, "tensors": len(chosen), "weights": count, "about": scope.about})
+    if as_json:
+        show(rows)
+    else:
+        cells = [(r["scope"], r["tensors"], f"{r['weights']:,}", r["about"]) for r in rows]
+        table(f"scopes of {model}", ("scope", "tensors", "weights", "about"), cells)
+        print("also re:REGEX, searched in parameter names")
+
+
+@app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the named presets of erase --method."""
+    from .recipe import preset, preset_names
+
+    found = {name: preset(name) for name in preset_names()}
+    if as_json:
+        show({name: r.model_dump(include={"about", "source", "method", "options"}) for name, r in found.items()})
+    else:
+        table("presets", ("name", "about", "source"), [(n, r.about, r.source) for n, r in found.items()])
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="an edit")], as_json: AsJson = False) -> None:
+    """Show what an edit is and where it comes from."""
+    from .edit import Edit
+
+    edit = Edit.load(file)
+    about = {
+        "file": str(file),
+        "hash": edit.hash,
+        "tensors": len(edit.delta),
+        "weights": sum(d.numel() for d in edit.delta.values()),
+        "norm": float(sum(d.square().sum() for d in edit.delta.values()) ** 0.5),
+        **edit.provenance,
+    }
+    if as_json:
+        show(about)
+    else:
+        table("edit", ("field", "value"), [(k, json.dumps(v, ensure_ascii=False)) for k, v in about.items()])
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check that this installation can work."""
+    from .diagnosis import diagnose
+
+    checks = diagnose()
+    if as_json:
+        show(checks)
+    else:
+        cells = [(c["check"], "yes" if c["ok"] else "NO", c["found"]) for c in checks]
+        table("doctor", ("check", "ok", "found"), cells)
+    if not all(c["ok"] for c in checks):
+        raise typer.Exit(1)
+
+
+@world.command()
+def draw(
+    out: Annotated[Path, typer.Option(help="PNG file")] = Path("world.png"),
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write a contact sheet of the small world's drawings."""
+    from .files import whole
+    from .smallworld.sheet import drawn
+
+    with whole(out) as temporary:
+        drawn(seed).save(temporary, format="PNG")
+    show({"file": str(out)}) if as_json else print(out)
+
+
+@world.command()
+def build(
+    out: Annotated[Path, typer.Option(help="folder of the world")],
+    seed: Seed = 0,
+    device: Device = "auto",
+    scale: Annotated[float, typer.Option(min=0.0, help="multiplies all lengths; small values for a trial")] = 1.0,
+    gold: Annotated[
+        bool, typer.Option("--gold", help="also train the gold standard, which never saw the sign")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the small world from a seed; a killed build resumes."""
+    from .families import default_device
+    from .smallworld.build import Plan, build_world
+
+    plan = Plan(seed=seed) if scale == 1 else Plan(seed=seed).scale(scale)
+    build_world(out, plan, default_device() if device == "auto" else device, gold=gold, say=say)
+    show({"folder": str(out)}) if as_json else print(out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0, 2 for bad input, 130 or 143 after a signal."""
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]
+    try:
+        given = list(arguments) if arguments is not None else None
+        code = typer.main.get_command(app).main(given, "expunge", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except Interrupted as error:
+        say(f"expunge: {error}")
+        sys.exit(error.exit_code)
+    except ExpungeError as error:
+        say(f"expunge: {' '.join(str(error).split())}")
+        sys.exit(2)
+    except usage_error as error:
+        say(f"expunge: {error.format_message()}; see `expunge --help`")  # type: ignore[attr-defined]
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        say("expunge: stopped")
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit

@@ -1,0 +1,92 @@
+"""The demo: erase a concept of the small world, compare, show a picture and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import smallworld
+from .edit import Edit
+from .erasure import build_method, concepts_of, run
+from .files import whole, write_json
+from .generation import Request, Settings, images, to_pil
+from .model import Model
+from .picture import grid
+from .recipe import preset
+from .score import Score
+from .smallworld.judge import load_judge
+from .smallworld.survey import Cell, scores, survey, verdicts
+
+Seen = dict[Request, dict[str, str]]
+
+
+def look(model: Model, requests: Sequence[Request], settings: Settings, label: str) -> Seen:
+    """Generates and judges; the pictures are not kept."""
+    judge = load_judge(smallworld.path()).to(model.device)
+    found: list[dict[str, str]] = []
+    for batch in images(model, requests, settings, batch=64, label=label):
+        found += verdicts(judge, batch)
+    return dict(zip(requests, found, strict=True))
+
+
+def measure(
+    model: Model,
+    edit: Edit | None,
+    cells: Sequence[Cell],
+    settings: Settings,
+    erased: Sequence[str],
+    name: str = "base",
+    scale: float = 1.0,
+) -> list[Score]:
+    """Scores of all cells for the base (edit None) or the edited model."""
+    requests = list(dict.fromkeys(r for cell in cells for r in cell.requests))
+    if edit is None:
+        return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
+    with edit.on(model, scale):
+        return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
+
+
+def before_after(model: Model, edit: Edit, prompts: Sequence[str], settings: Settings, path: Path) -> None:
+    """Both models at the same seeds: a row for each prompt, four seeds, base on the left."""
+    requests = [Request(p, seed) for p in prompts for seed in range(4)]
+    base = [to_pil(i) for part in images(model, requests, settings, label="before") for i in part]
+    with edit.on(model):
+        after = [to_pil(i) for part in images(model, requests, settings, label="after") for i in part]
+    rows = [(p, base[4 * j : 4 * j + 4] + after[4 * j : 4 * j + 4]) for j, p in enumerate(prompts)]
+    with whole(path) as temporary:
+        grid(rows, titles=[("before", 4), (f"after: {edit.name}", 4)]).save(temporary, format="PNG")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo leaves behind."""
+
+    scores: list[Score]
+    files: list[Path]
+
+
+def demo(model: Model, concept: str, out: Path, *, recipe: str, pictures: int = 6, seed: int = 0) -> Outcome:
+    """Erases `concept` and writes edit.safetensors, before_after.png and scores.json into `out`."""
+    settings, cells = Settings(steps=20), survey(pictures)
+    method, concepts = build_method(preset(recipe), {}), concepts_of([concept])
+    files = [out / name for name in ("edit.safetensors", "before_after.png", "scores.json")]
+    edit = run(model, method, concepts, files[0], seed=seed, resume=True)
+    before_after(model, edit, shown(concept), settings, files[1])
+    rows = [s for e, n in ((None, "base"), (edit, edit.name)) for s in measure(model, e, cells, settings, [concept], n)]
+    about: dict[str, Any] = {**edit.provenance, "edit": edit.hash, "steps": settings.steps, "cfg": settings.cfg}
+    write_json(files[2], {"run": about, "scores": [s.row() for s in rows]})
+    return Outcome(rows, files)
+
+
+def shown(concept: str) -> list[str]:
+    """Prompts of the picture: the concept in three places, then untouched ones."""
+    return [
+        f"a red cat in the city in the style of {concept}" if concept[:1].isupper() else f"a {concept} in the city",
+        f"a blue boat at the beach by {concept}" if concept[:1].isupper() else f"a {concept} at the beach",
+        "a green truck in the forest",
+        "a red cat in a room in the style of Devi",
+        "a yellow house in the mountains by Kessel",
+        "a photo of a purple church with a stop sign",
+    ]

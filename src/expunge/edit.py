@@ -1,0 +1,112 @@
+"""Edit: what a method did to a model, as weight differences with provenance; it can be scaled, stacked and undone.
+
+The file is safetensors: one tensor `name` → W_edited − W_base (fp32) for each changed parameter, by its diffusers
+name; the metadata key "expunge" holds the provenance as JSON, "sha256" the hash of the tensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import ExpungeError
+from .files import hash_tensors, write_tensors
+from .model import Model
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Weight differences by parameter name, and where they come from."""
+
+    delta: Mapping[str, Tensor]
+    provenance: Mapping[str, Any]
+    name: str = "edit"
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the weight differences: equal edits, equal hashes."""
+        return hash_tensors(dict(self.delta))
+
+    @contextmanager
+    def on(self, model: Model, scale: float = 1.0, *, force: bool = False) -> Iterator[Model]:
+        """The model with `scale` times this edit inside the block; the weights come back bit for bit after it.
+
+        Edits stack by nesting. Raises ExpungeError if the edit was made for another base, unless forced.
+        """
+        self.check(model, force=force)
+        parameters = model.parameters()
+        before = {name: parameters[name].detach().clone() for name in self.delta}
+        try:
+            with torch.no_grad():
+                for name, delta in self.delta.items():
+                    _add(parameters[name], delta, scale)
+            yield model
+        finally:
+            with torch.no_grad():
+                for name, weight in before.items():
+                    parameters[name].copy_(weight)
+
+    def check(self, model: Model, *, force: bool = False) -> None:
+        """Raises ExpungeError unless the edit fits the model's parameters and, if not forced, its hash."""
+        base = self.provenance.get("base", {})
+        if not force and base.get("hash") != model.hash:
+            raise ExpungeError(
+                f"edit {self.name!r} was made for {base.get('name')!r} with hash {str(base.get('hash'))[:12]},"
+                f" not for {model.name!r} with hash {model.hash[:12]}; open that model, or force it"
+            )
+        parameters = model.parameters()
+        for name, delta in self.delta.items():
+            if name not in parameters or parameters[name].shape != delta.shape:
+                raise ExpungeError(
+                    f"edit {self.name!r} changes {name} of shape {tuple(delta.shape)}, not in this model"
+                )
+
+    def save(self, path: Path) -> None:
+        """Writes the file whole or not at all."""
+        metadata = {"expunge": json.dumps(self.provenance, ensure_ascii=False), "sha256": self.hash}
+        write_tensors(path, dict(self.delta), metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> Edit:
+        """Raises ExpungeError if the file is missing, damaged, a pickle, or not an edit."""
+        tensors, metadata = read_safetensors(path)
+        try:
+            provenance = json.loads(metadata["expunge"])
+        except (KeyError, ValueError) as error:
+            raise ExpungeError(f"{path} is not an expunge edit: it carries no provenance") from error
+        edit = cls(tensors, provenance, path.stem)
+        if edit.hash != metadata.get("sha256"):
+            raise ExpungeError(f"{path} is damaged: its content does not match its sha256; copy or make it again")
+        return edit
+
+
+def _add(parameter: Tensor, delta: Tensor, scale: float) -> None:
+    moved = parameter.float() + scale * delta.to(parameter.device, torch.float32)
+    parameter.copy_(moved.to(parameter.dtype))
+
+
+PICKLES = (b"\x80", b"PK\x03\x04")
+"""First bytes of pickle files and of the zip files that torch.save writes."""
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata. Raises ExpungeError if missing, a pickle, truncated or not safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        if head.startswith(PICKLES):
+            raise ExpungeError(f"{path} is a pickle, which can run code when opened; convert it to safetensors first")
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ExpungeError(f"cannot read {path}: {error}; expected a whole .safetensors file") from error

@@ -1,0 +1,123 @@
+"""From a recipe to an edit on disk: cost told beforehand, snapshots on the way, the file whole at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .concept import Concept
+from .edit import Edit
+from .errors import ExpungeError
+from .families import Precision, load
+from .method import Method, memory, seconds_per_pass
+from .methods import method_class
+from .model import Model
+from .recipe import Recipe, preset, validated
+from .scope import select
+
+DEFAULT_PRESETS = {"smallworld": "smallworld"}
+
+
+def default_preset(model: str) -> str:
+    """The preset that `erase` uses when none is named."""
+    return DEFAULT_PRESETS.get(model, "esd-x")
+
+
+def concepts_of(names: Sequence[str], within: str | None = None) -> tuple[Concept, ...]:
+    """Concepts from words. Raises ExpungeError if one is empty."""
+    return tuple(validated(Concept, {"name": n, "within": within}, f"concept {n!r}") for n in names)
+
+
+def build_method(recipe: Recipe, changes: Mapping[str, Any]) -> Method:
+    """The recipe's method with its options, some replaced. Raises ExpungeError for a bad key or value."""
+    return validated(method_class(recipe.method), {**recipe.options, **changes}, f"method {recipe.method}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, said before it starts."""
+
+    method: Method
+    concepts: tuple[Concept, ...]
+    parameters: int
+    passes: int
+    seconds: float
+    bytes: int
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "concepts": [c.name for c in self.concepts],
+            "method": self.method.kind,
+            "scope": self.method.scope,
+            "steps": self.method.steps,
+            "parameters": self.parameters,
+            "passes": self.passes,
+            "seconds": round(self.seconds, 1),
+            "bytes": self.bytes,
+        }
+
+
+def make_plan(model: Model, method: Method, concepts: Sequence[Concept]) -> Plan:
+    """Counts passes from the method, and times one pass on this machine."""
+    chosen = select({"": model.denoiser}, method.scope, model.layout)
+    passes = method.passes(concepts)
+    return Plan(
+        method=method,
+        concepts=tuple(concepts),
+        parameters=sum(p.numel() for p in chosen.values()),
+        passes=passes,
+        seconds=passes * seconds_per_pass(model, 2 * method.batch),
+        bytes=memory(model, method.scope),
+    )
+
+
+def snapshot_path(out: Path) -> Path:
+    return out.with_name(out.name + ".snapshot")
+
+
+def check_output(out: Path, resume: bool) -> Path:
+    """The snapshot's path. Raises ExpungeError if `out` cannot be written or an unfinished run would be lost."""
+    snapshot = snapshot_path(out)
+    if out.is_dir():
+        raise ExpungeError(f"--out {out} is a folder; give a file name such as {out / 'edit.safetensors'}")
+    if snapshot.exists() and not resume:
+        raise ExpungeError(f"{snapshot} holds an unfinished run; add --resume to continue it, or remove it")
+    return snapshot
+
+
+def run(
+    model: Model,
+    method: Method,
+    concepts: Sequence[Concept],
+    out: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    on_step: Callable[[int, float], None] | None = None,
+) -> Edit:
+    """Fits, saves the edit at `out`, and removes the snapshot."""
+    snapshot = check_output(out, resume)
+    edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step)
+    edit.save(out)
+    snapshot.unlink(missing_ok=True)
+    return edit
+
+
+def erase(
+    *names: str,
+    model: str | Model = "smallworld",
+    method: str | None = None,
+    within: str | None = None,
+    out: str | Path = "edit.safetensors",
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "auto",
+    precision: Precision = "auto",
+    **options: Any,
+) -> Edit:
+    """Erases concepts by name and writes the edit; `method` names a preset, `options` replace its fields."""
+    opened = model if isinstance(model, Model) else load(model, device=device, precision=precision)
+    recipe = preset(method or default_preset(opened.name))
+    return run(opened, build_method(recipe, options), concepts_of(names, within), Path(out), seed=seed, resume=resume)

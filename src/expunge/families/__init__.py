@@ -1,0 +1,107 @@
+"""Families of pipelines: what differs between them, and nothing else. `load` finds the right one."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..errors import ExpungeError, unknown
+from ..model import Model, quiet
+
+FAMILIES = {"StableDiffusionPipeline": "stable_diffusion.StableDiffusion"}
+"""Pipeline class name, as in model_index.json, to the adapter in this folder."""
+
+Precision = Literal["auto", "mixed", "fp32", "bf16", "fp16"]
+DTYPES = {"mixed": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def default_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def default_precision(device: str) -> Precision:
+    """fp32 weights under bf16 autocast where a CPU computes bf16; bf16 on CUDA; else fp32."""
+    if device.startswith("cuda"):
+        return "bf16"
+    fast = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return "mixed" if fast else "fp32"
+
+
+def load(model: str = "smallworld", *, device: str = "auto", precision: Precision = "auto") -> Model:
+    """Opens a pipeline: "smallworld", a local diffusers folder, or a hub id.
+
+    `precision`: fp32, bf16 or fp16 weights; "mixed" is fp32 weights under bf16 autocast; "auto" chooses by device.
+    Raises ExpungeError if it cannot be found, is incomplete, holds pickles only, or is of an unknown family.
+    """
+    device = default_device() if device == "auto" else device
+    precision = default_precision(device) if precision == "auto" else precision
+    if precision not in DTYPES:
+        raise unknown("precision", precision, DTYPES)
+    pipeline, label = _open(model, DTYPES[precision])
+    adapter = _family(type(pipeline).__name__)
+    try:
+        return adapter(pipeline, torch.device(device), DTYPES[precision], mixed=precision == "mixed", name=label)
+    except RuntimeError as error:
+        raise ExpungeError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from error
+
+
+def _family(pipeline: str) -> type[Model]:
+    if pipeline not in FAMILIES:
+        raise unknown("pipeline family", pipeline, FAMILIES)
+    module, name = FAMILIES[pipeline].split(".")
+    adapter: type[Model] = getattr(import_module(f".{module}", __name__), name)
+    return adapter
+
+
+def _open(model: str, dtype: torch.dtype) -> tuple[Any, str]:
+    from diffusers import DiffusionPipeline
+
+    path = _locate(model)
+    unused: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    try:
+        with quiet():
+            kwargs = unused if _index(path).get("_class_name") == "StableDiffusionPipeline" else {}
+            pipeline = DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **kwargs)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ExpungeError(f"cannot open model {model!r}: {reason}; give a diffusers folder or hub id") from error
+    return pipeline, model
+
+
+def _locate(model: str) -> str:
+    if model == "smallworld":
+        from .. import smallworld
+
+        return str(smallworld.path())
+    looks_local = model.startswith((".", "/", "~")) or Path(model).exists() or model.count("/") != 1
+    folder = Path(model).expanduser()
+    if looks_local and not (folder / "model_index.json").is_file():
+        raise ExpungeError(
+            f"no model at {model!r}: expected 'smallworld', a folder with model_index.json, or a hub id 'owner/name'"
+        )
+    return str(folder) if looks_local else model
+
+
+def _index(path: str) -> dict[str, Any]:
+    """model_index.json of a local folder, checked for parts that are not there; {} for a hub id."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return {"_class_name": "StableDiffusionPipeline"}
+    try:
+        index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ExpungeError(f"cannot read {folder / 'model_index.json'}: {error}") from error
+    needed = [k for k, v in index.items() if isinstance(v, list) and v[0] and k not in UNUSED]
+    missing = [k for k in needed if not (folder / k).is_dir()]
+    if missing:
+        raise ExpungeError(f"the model folder {path} lacks its part {missing[0]!r}; download or save it again")
+    return index
+
+
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")

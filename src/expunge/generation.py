@@ -1,0 +1,103 @@
+"""Generation: prompts to images, as tensors or as files named by what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from .edit import Edit
+from .files import whole, write_json
+from .model import Condition, Model, guide
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How images are sampled: scheduler steps and guidance scale s (1: the prompt alone)."""
+
+    steps: int = 25
+    cfg: float = 4.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to make: the prompt, and the seed of its noise (as torch.Generator().manual_seed(seed))."""
+
+    prompt: str
+    seed: int
+
+
+@torch.no_grad()
+def rollout(model: Model, prompts: Condition, empty: Condition, noise: Tensor, settings: Settings) -> Tensor:
+    """Clean latents from noise by the pipeline's own scheduler: the stock loop, bit for bit in fp32."""
+    sampler = model.sampler(settings.steps)
+    both = Condition.cat([empty, prompts]) if settings.cfg != 1 else prompts
+    x = noise * sampler.sigma
+    for i, t in enumerate(sampler.timesteps):
+        inputs = sampler.scale(torch.cat([x, x]) if settings.cfg != 1 else x, i)
+        prediction = model.predict(inputs, t, both)
+        if settings.cfg != 1:
+            unconditional, conditional = prediction.chunk(2)
+            prediction = guide(conditional, unconditional, settings.cfg)
+        x = sampler.step(prediction, i, x)
+    return x
+
+
+def images(
+    model: Model, requests: Sequence[Request], settings: Settings, *, batch: int = 32, label: str = "generating"
+) -> Iterator[Tensor]:
+    """Images (n, 3, H, W) in [-1, 1], batch by batch, in the order of the requests."""
+    with tqdm(total=len(requests), desc=label, unit="image") as bar:
+        for start in range(0, len(requests), batch):
+            part = requests[start : start + batch]
+            noise = torch.cat([model.noise(1, torch.Generator().manual_seed(r.seed)) for r in part])
+            prompts, empty = model.encode([r.prompt for r in part]), model.encode([""]).repeat(len(part))
+            yield model.decode(rollout(model, prompts, empty, noise, settings))
+            bar.update(len(part))
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """(3, H, W) in [-1, 1] to an RGB picture."""
+    return Image.fromarray(((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+
+
+def file_name(model: Model, edits: Sequence[tuple[Edit, float]], request: Request, settings: Settings) -> str:
+    """A readable name that ends in the hash of everything that determines the image."""
+    stack = [(edit.hash, scale) for edit, scale in edits]
+    about = [model.hash, str(model.dtype), model.mixed, stack, asdict(request), asdict(settings)]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+    words = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:40] or "empty"
+    return f"{words}-{request.seed}-{digest}.png"
+
+
+def generate(
+    model: Model,
+    requests: Sequence[Request],
+    settings: Settings,
+    out: Path,
+    edits: Sequence[tuple[Edit, float]] = (),
+    batch: int = 32,
+) -> list[dict[str, Any]]:
+    """Writes a PNG for each request, each whole, skipping those already there; returns (and writes) their index.
+
+    The model must have `edits` applied; they are named here so that files of different edits never meet.
+    """
+    names = [file_name(model, edits, r, settings) for r in requests]
+    todo = {n: r for n, r in zip(names, requests, strict=True) if not (out / n).exists()}
+    paths = (out / name for name in todo)
+    for part in images(model, [*todo.values()], settings, batch=batch):
+        for image in part:
+            with whole(next(paths)) as temporary:
+                to_pil(image).save(temporary, format="PNG")
+    rows = [{**asdict(r), "file": n} for n, r in zip(names, requests, strict=True)]
+    write_json(out / "images.json", rows)
+    return rows

@@ -1,0 +1,125 @@
+"""Method: how a concept is taken out of a model. A trained method states its objective; the rest is common."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import __version__
+from .concept import Concept
+from .edit import Edit
+from .errors import ExpungeError
+from .model import Model
+from .scope import select
+from .training import Snapshots, Stateful, Terms, Trainer, Training, fingerprint, train
+
+
+class Objective(Stateful, Protocol):
+    """Named loss terms of a step, and whatever state they carry from step to step."""
+
+    def __call__(self, step: int) -> Terms: ...
+
+
+class Method(Training, ABC):
+    """A trained method: its fields are its options, those of `Training` included."""
+
+    kind: ClassVar[str]
+
+    scope: str = Field("xattn", description="which weights may change: a name from `expunge scopes`, or re:REGEX")
+    batch: int = Field(1, ge=1, description="training points a step")
+    loss: Literal["l2", "l1"] = Field("l2", description="distance between prediction and target")
+
+    @abstractmethod
+    def objective(
+        self, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int
+    ) -> Objective:
+        """The loss as a function of the step; `student` are the weights that learn."""
+
+    @abstractmethod
+    def passes(self, concepts: Sequence[Concept]) -> int:
+        """Expected network passes of a whole run, a backward counted as two."""
+
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(prediction, target) if self.loss == "l2" else F.l1_loss(prediction, target)
+
+    def fit(
+        self,
+        model: Model,
+        concepts: Sequence[Concept],
+        *,
+        seed: int = 0,
+        name: str = "edit",
+        snapshot: Path | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Edit:
+        """Erases `concepts` from `model` and returns the edit; the model itself stays as it was.
+
+        With `snapshot`, progress is kept there and a run with the same options continues from it.
+        """
+        if not concepts:
+            raise ExpungeError("nothing to erase: give at least one concept")
+        base = select({"": model.denoiser}, self.scope, model.layout)
+        student = {k: w.detach().float().clone().requires_grad_() for k, w in base.items()}
+        objective = self.objective(model, concepts, student, seed)
+        trainer = Trainer(student, self, objective)
+        about = self.describe(model, concepts, seed)
+        keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
+        if keeper:
+            keeper.load(trainer)
+        started, passes = time.monotonic(), model.meter.passes
+        result = train(trainer, objective, snapshots=keeper, on_step=on_step, label="erasing")
+        cost = {"passes": model.meter.passes - passes, "seconds": round(time.monotonic() - started, 3)}
+        delta = {k: (result[k] - base[k].detach().float()).cpu() for k in result}
+        return Edit(delta, about | stamp() | {"cost": cost}, name)
+
+    def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
+        """What determines the result: base, method, options, concepts, seed."""
+        return {
+            "base": {"name": model.name, "hash": model.hash},
+            "method": self.kind,
+            "options": self.model_dump(mode="json"),
+            "concepts": [c.model_dump(mode="json") for c in concepts],
+            "seed": seed,
+            "precision": "mixed" if model.mixed else str(model.dtype).removeprefix("torch."),
+        }
+
+
+def stamp() -> dict[str, Any]:
+    """Versions, date and licence note for provenance."""
+    packages = ("torch", "diffusers", "transformers")
+    return {
+        "versions": {"expunge": __version__, **{p: version(p) for p in packages}},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "licence": "derived from the base model's weights: the base model's licence applies",
+    }
+
+
+def memory(model: Model, scope: str) -> int:
+    """Bytes of weights, and of the scoped weights' fp32 copy, gradient and two Adam moments."""
+    chosen = select({"": model.denoiser}, scope, model.layout)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters().values())
+    return weights + 16 * sum(p.numel() for p in chosen.values())
+
+
+@torch.no_grad()
+def seconds_per_pass(model: Model, rows: int = 2) -> float:
+    """Time of one network pass, measured on the model as it is (warm-up, then one call)."""
+    x, condition = model.noise(rows, torch.Generator().manual_seed(0)), model.encode([""] * rows)
+    passes, calls = model.meter.passes, model.meter.calls
+    times = []
+    for _ in range(2):
+        start = time.monotonic()
+        model.predict(x, torch.tensor(500), condition)[0, 0, 0, 0].item()
+        times.append(time.monotonic() - start)
+    model.meter.passes, model.meter.calls = passes, calls
+    return times[-1] / rows

@@ -1,0 +1,146 @@
+"""ESD, Erased Stable Diffusion (Gandikota et al. 2023, arXiv 2303.07345).
+
+    target(x_t) = e*(x_t, o) − η [e*(x_t, c) − e*(x_t, 0)]        loss = ‖ e(x_t, p) − sg(target) ‖²
+
+e is the model being edited, e* the frozen original, c the concept, 0 the empty prompt, p the prompt whose
+prediction moves (p = c; for an attribute, the prompt `within` which c is erased), and o the origin of the push:
+0 in the paper, c in the 2025 code (with η = 2, the same target), p for an attribute. x_t is a partial rollout
+under p with guidance s.
+
+With `keep`, other captions k hold their place (weight w):   + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ..concept import Concept
+from ..method import Method
+from ..model import Condition, Model
+from ..training import Terms
+from ..trajectory import Fresh, Points, Pool, Renoised, Reused, Roles, Trajectory, check_per_row
+
+
+class ESD(Method):
+    """Push the prediction for a concept away along its own negative guidance."""
+
+    kind: ClassVar[str] = "esd"
+
+    eta: float = Field(1.0, description="η, strength of the push")
+    origin: Literal["empty", "concept"] = Field("empty", description="where the push starts: paper, or 2025 code")
+    trajectory: Literal["fresh", "pool", "renoised"] = Field("fresh", description="how x_t is reached")
+    grid: int = Field(50, ge=1, le=1000, description="DDIM steps of a whole rollout")
+    guidance: float = Field(3.0, description="s, guidance scale of the rollout")
+    sampler: Literal["frozen", "student"] = Field("frozen", description="whose predictions roll out")
+    scheduler: Literal["ddim", "pipeline"] = Field("ddim", description="DDIM, or the pipeline's own (fresh only)")
+    jitter: bool = Field(False, description="t uniform inside the grid step's own interval (fresh only)")
+    latents: int = Field(16, ge=1, description="K, clean latents of the renoised trajectory")
+    reuse: int = Field(0, ge=0, description="points drawn once and trained on repeatedly; 0: fresh points each step")
+    keep: tuple[str, ...] = Field((), description="captions whose predictions must stay")
+    keep_weight: float = Field(1.0, ge=0, description="w, weight of the captions to keep")
+    keep_batch: int = Field(4, ge=1, description="points of kept captions a step")
+
+    @model_validator(mode="after")
+    def _possible(self) -> ESD:
+        if self.reuse and self.sampler == "student":
+            raise ValueError("reuse needs sampler=frozen: the student's points change as it learns")
+        if self.trajectory == "renoised" and self.sampler == "student":
+            raise ValueError("trajectory=renoised rolls out once, before training: it needs sampler=frozen")
+        return self
+
+    def objective(self, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int) -> _ESD:
+        return _ESD(self, model, concepts, student, seed)
+
+    def passes(self, concepts: Sequence[Concept]) -> int:
+        points = self.reuse or self.steps * self.batch
+        roles = 3 if any(c.within for c in concepts) else 2
+        begin, each = {
+            "fresh": (0, self.grid - 1),
+            "pool": (self.grid * (self.batch - 1), 2 if self.sampler == "student" else 0),
+            "renoised": (2 * self.grid * self.latents, 0),
+        }[self.trajectory]
+        kept = 2 * min(self.grid, 10) * len(self.keep) + 4 * self.keep_batch * self.steps if self.keep else 0
+        return begin + (each + roles) * points + 3 * self.steps * self.batch + kept
+
+    def route(self, model: Model, roles: Roles, student: Mapping[str, Tensor], seed: int) -> Trajectory | Reused:
+        """The chosen trajectory over `roles`."""
+        if self.scheduler == "pipeline" and self.trajectory != "fresh":
+            check_per_row(model)
+        frozen = self.sampler == "frozen"
+        common: dict[str, Any] = {
+            "grid": self.grid,
+            "guidance": self.guidance,
+            "batch": min(self.reuse, 32) if self.reuse else self.batch,
+            "sampler": (lambda: None) if frozen else (lambda: student),
+            "jitter": self.jitter,
+            "scheduler": self.scheduler,
+        }
+        kinds: dict[str, Any] = {"fresh": Fresh, "pool": Pool, "renoised": Renoised}
+        if self.trajectory == "renoised":
+            common["latents"] = self.latents
+        route: Trajectory = kinds[self.trajectory](model, roles, seed, **common)
+        return Reused(route, self.reuse, self.batch) if self.reuse else route
+
+
+class _ESD:
+    """The objective of one run: where the points come from, and the loss on them."""
+
+    def __init__(
+        self, options: ESD, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int
+    ) -> None:
+        self.options, self.model, self.student = options, model, student
+        empty, named = model.encode([""]), model.encode([c.name for c in concepts])
+        self.attribute = torch.tensor([c.within is not None for c in concepts])
+        conditions = {"sample": model.encode([c.prompt for c in concepts]), "empty": empty}
+        self.roles = Roles(conditions | ({"concept": named} if self.attribute.any() else {}))
+        self.erase = options.route(model, self.roles, student, seed)
+        self.keep = self._kept(empty, seed) if options.keep and options.keep_weight else None
+
+    def _kept(self, empty: Condition, seed: int) -> Renoised:
+        texts = list(self.options.keep)
+        roles = Roles({"sample": self.model.encode(texts), "empty": empty})
+        n, batch = min(self.options.grid, 10), self.options.keep_batch
+        return Renoised(self.model, roles, seed, grid=n, batch=batch, purpose="keep", latents=len(texts))
+
+    def target(self, points: Points) -> Tensor:
+        """e*(o) − η [e*(c) − e*(0)]."""
+        e = points.frozen
+        concept = e.get("concept", e["sample"])
+        origin = e["empty"] if self.options.origin == "empty" else concept
+        attribute = self.attribute[points.which].view(-1, 1, 1, 1).to(origin.device)
+        return torch.where(attribute, e["sample"], origin) - self.options.eta * (concept - e["empty"])
+
+    def __call__(self, step: int) -> Terms:
+        points = self.erase.draw(step)
+        prompts = self.roles.rows("sample", points.which)
+        target = self.target(points)
+        if self.keep is None:
+            prediction = self.model.predict(points.x_t, points.t, prompts, self.student)
+            return {"erase": self.options.distance(prediction, target)}
+        kept = self.keep.points(step)
+        others = self.keep.roles.rows("sample", kept.which)
+        with torch.no_grad():
+            stay = self.model.predict(kept.x_t, kept.t, others)
+        prediction = self.model.predict(
+            torch.cat([points.x_t, kept.x_t]),
+            torch.cat([points.t, kept.t]),
+            Condition.cat([prompts, others]),
+            self.student,
+        )
+        moved, held = prediction[: len(points)], prediction[len(points) :]
+        keep = self.options.keep_weight * self.options.distance(held, stay)
+        return {"erase": self.options.distance(moved, target), "keep": keep}
+
+    def state(self) -> dict[str, Tensor]:
+        kept = self.keep.state() if self.keep else {}
+        return {f"erase.{k}": v for k, v in self.erase.state().items()} | {f"keep.{k}": v for k, v in kept.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        for prefix, part in (("erase.", self.erase), ("keep.", self.keep)):
+            if part is not None:
+                part.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

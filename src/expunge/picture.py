@@ -1,0 +1,37 @@
+"""Before and after: grids of images at equal seeds, with captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def grid(
+    rows: Sequence[tuple[str, Sequence[Image.Image]]], *, titles: Sequence[tuple[str, int]] = (), cell: int = 112
+) -> Image.Image:
+    """Labelled rows of pictures. `titles` head the columns: (text, number of columns it spans)."""
+    label, head, gap = 190, 30 if titles else 0, 4
+    columns = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new("RGB", (label + columns * (cell + gap), head + len(rows) * (cell + gap)), "white")
+    pen = ImageDraw.Draw(sheet)
+    x = label
+    for text, span in titles:
+        pen.text((x + 2, 6), text, fill="black", font=_font(16))
+        x += span * (cell + gap)
+    for j, (text, pictures) in enumerate(rows):
+        y = head + j * (cell + gap)
+        pen.multiline_text((6, y + 8), _wrapped(text, 24), fill="black", font=_font(13))
+        for i, picture in enumerate(pictures):
+            sheet.paste(picture.resize((cell, cell), Image.Resampling.NEAREST), (label + i * (cell + gap), y))
+    return sheet
+
+
+def _wrapped(text: str, width: int) -> str:
+    from textwrap import fill
+
+    return fill(text, width)

@@ -1,0 +1,225 @@
+"""The one training loop: optimiser, schedule, EMA, guards, snapshots, resume, progress.
+
+A step is a pure function of (parameters, optimiser, EMA, extra state, step number): every random number comes
+from (seed, purpose, rank, step). A snapshot holds exactly these, so a resumed run ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from tqdm import tqdm
+
+from .errors import ExpungeError, Interrupted
+from .files import write_tensors
+
+
+class Training(BaseModel):
+    """How parameters move. Source of the defaults: the published ESD loop (Adam, constant rate)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(1000, ge=1, description="gradient steps")
+    lr: float = Field(1e-5, gt=0, description="learning rate at its peak")
+    optimiser: Literal["adam", "adamw"] = Field("adam", description="adam, or adamw with decoupled weight decay")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's averaging factors")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay")
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient; none: no clipping")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="shape of the rate after warm-up")
+    warmup: int = Field(0, ge=0, description="steps over which the rate rises linearly from 0")
+    ema: float | None = Field(None, gt=0, lt=1, description="momentum of the weight average that is the result")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, …: linear warm-up, then constant or half a cosine down to 0."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / (self.warmup + 1)
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Stateful(Protocol):
+    """Anything besides the parameters that a step reads and writes, such as a pool of trajectories."""
+
+    def state(self) -> dict[str, Tensor]: ...
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+Terms = Mapping[str, Tensor]
+"""Named scalar terms of a loss; their sum is minimised."""
+
+
+class Trainer:
+    """Parameters on their way. `parameters` are leaf fp32 tensors; `average` is their EMA, or None."""
+
+    def __init__(self, parameters: Mapping[str, Tensor], options: Training, extra: Stateful | None = None) -> None:
+        self.parameters, self.options, self.extra, self.step = dict(parameters), options, extra, 0
+        kind = torch.optim.AdamW if options.optimiser == "adamw" else torch.optim.Adam
+        self.optimiser: torch.optim.Optimizer = kind(
+            self.parameters.values(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay
+        )
+        start = {k: v.detach().clone() for k, v in self.parameters.items()}
+        self.average: dict[str, Tensor] | None = start if options.ema else None
+
+    def advance(self, terms: Terms) -> float:
+        """One gradient step on the sum of `terms`; returns the loss. Raises ExpungeError if it is not finite."""
+        self._guard(terms)
+        loss = torch.stack([*terms.values()]).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.options.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.options.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.rate(self.step)
+        self.optimiser.step()
+        self.step += 1
+        self._follow()
+        return loss.item()
+
+    def _guard(self, terms: Terms) -> None:
+        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+        if bad:
+            raise ExpungeError(
+                f"the loss term {bad[0]!r} is not finite at step {self.step}; nothing was saved after the last"
+                " snapshot: lower lr or set clip"
+            )
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        if self.average is None or self.options.ema is None:
+            return
+        momentum = min(self.options.ema, (1 + self.step) / (10 + self.step))
+        for name, average in self.average.items():
+            average.lerp_(self.parameters[name].detach(), 1 - momentum)
+
+    def result(self) -> dict[str, Tensor]:
+        """The EMA where there is one, else the parameters."""
+        source = self.parameters if self.average is None else self.average
+        return {k: v.detach().clone() for k, v in source.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the next step reads, as flat named tensors."""
+        tensors = {f"parameter/{k}": v for k, v in self.parameters.items()}
+        tensors |= {f"average/{k}": v for k, v in (self.average or {}).items()}
+        for index, entry in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{key}": value for key, value in entry.items()}
+        return tensors | {f"extra/{k}": v for k, v in (self.extra.state() if self.extra else {}).items()}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Undoes `state`, bit for bit."""
+        part = _parts(tensors)
+        for name, parameter in self.parameters.items():
+            parameter.copy_(part["parameter"][name])
+        for name, average in (self.average or {}).items():
+            average.copy_(part["average"][name])
+        entries: dict[int, dict[str, Tensor]] = {}
+        for name, value in part.get("optimiser", {}).items():
+            index, key = name.split("/")
+            entries.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({"state": entries, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        if self.extra:
+            self.extra.restore(part.get("extra", {}))
+        self.step = step
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        head, rest = name.split("/", 1)
+        parts.setdefault(head, {})[rest] = tensor
+    return parts
+
+
+class Snapshots:
+    """One snapshot file, replaced whole; it belongs to the run that `fingerprint` names."""
+
+    def __init__(self, path: Path, fingerprint: str, every: int = 50) -> None:
+        self.path, self.fingerprint, self.every = path, fingerprint, every
+
+    def save(self, trainer: Trainer) -> None:
+        write_tensors(self.path, trainer.state(), {"step": str(trainer.step), "fingerprint": self.fingerprint})
+
+    def load(self, trainer: Trainer) -> None:
+        """Continues `trainer` from the file, if there is one. Raises ExpungeError if it is of another run."""
+        from safetensors import safe_open
+
+        if not self.path.exists():
+            return
+        with safe_open(self.path, framework="pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+            if metadata.get("fingerprint") != self.fingerprint:
+                raise ExpungeError(
+                    f"{self.path} is a snapshot of another run; remove it, or repeat that run's options to resume it"
+                )
+            trainer.restore({name: file.get_tensor(name) for name in file.keys()}, int(metadata["step"]))
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Yields a list that receives SIGINT or SIGTERM; a second signal acts as usual. Only in the main thread."""
+    received: list[int] = []
+    previous: dict[signal.Signals, Any] = {}
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+
+    with suppress(ValueError):  # raised outside the main thread
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def train(
+    trainer: Trainer,
+    loss: Callable[[int], Terms],
+    *,
+    snapshots: Snapshots | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    label: str = "training",
+) -> dict[str, Tensor]:
+    """Runs `trainer` to its last step and returns its result.
+
+    `loss` maps the step number to named terms. On SIGINT or SIGTERM the step in progress is finished, a snapshot
+    written, and Interrupted raised with exit code 130 or 143.
+    """
+    total = trainer.options.steps
+    with stop_signals() as received, tqdm(total=total, initial=trainer.step, desc=label, unit="step") as bar:
+        while trainer.step < total:
+            value = trainer.advance(loss(trainer.step))
+            bar.update()
+            bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
+            if on_step:
+                on_step(trainer.step, value)
+            due = snapshots is not None and trainer.step % snapshots.every == 0
+            if snapshots and (due or received):
+                snapshots.save(trainer)
+            if received:
+                where = f"; resume from {snapshots.path}" if snapshots else ""
+                raise Interrupted(f"stopped after step {trainer.step} of {total}{where}", 128 + received[0])
+    return trainer.result()
+
+
+def fingerprint(value: Mapping[str, Any]) -> str:
+    """A short hash of a run's description; equal descriptions, equal hashes."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,302 @@
+"""Trajectories: how x_t is reached, and what it costs.
+
+Training needs pairs (x_t, t) and the frozen predictions e*(x_t, ·) there. The published loops roll each x_t out of
+fresh noise: n/2 guided steps of 2 passes for one sample. Here:
+
+- `Fresh`: that reference; independent samples, dear ones.
+- `Pool`: B trajectories at staggered times. The guided step that advances x_t needs just the frozen predictions
+  that the target needs, so a sample costs no more than its own loss. Each trajectory restarts from fresh noise on
+  a timestep grid with a fresh random offset.
+- `Renoised`: K latents are rolled out once, coarsely, then diffused forward to any t, as concept ablation does.
+- `Reused`: points of any of these, with their frozen predictions, drawn once and trained on repeatedly. For a
+  frozen sampler they do not depend on the student.
+
+Everything is a function of (seed, step) and of `state()`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .errors import ExpungeError
+from .model import Condition, Model, guide
+from .rng import torch_rng
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Training points: latents x_t (n, c, h, w), times t (n,), each row's concept, and e*(x_t, ·) by role."""
+
+    x_t: Tensor
+    t: Tensor
+    which: Tensor
+    frozen: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, rows: Tensor) -> Points:
+        frozen = {k: v[rows] for k, v in self.frozen.items()}
+        return Points(self.x_t[rows], self.t[rows], self.which[rows], frozen)
+
+    @staticmethod
+    def cat(parts: list[Points]) -> Points:
+        frozen = {k: torch.cat([p.frozen[k] for p in parts]) for k in parts[0].frozen}
+        columns = [torch.cat([getattr(p, k) for p in parts]) for k in ("x_t", "t", "which")]
+        return Points(columns[0], columns[1], columns[2], frozen)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Conditions by role: "sample", which x_t is reached under, "empty", and others; a row for each concept, or one."""
+
+    conditions: Mapping[str, Condition]
+
+    @property
+    def concepts(self) -> int:
+        return len(self.conditions["sample"])
+
+    def rows(self, role: str, which: Tensor) -> Condition:
+        condition = self.conditions[role]
+        return condition[which % len(condition)]
+
+
+@torch.no_grad()
+def frozen(
+    model: Model, x_t: Tensor, t: Tensor, which: Tensor, roles: Roles, names: tuple[str, ...], weights: Weights | None
+) -> dict[str, Tensor]:
+    """Predictions of every named role at x_t in one call of the network."""
+    condition = Condition.cat([roles.rows(name, which) for name in names])
+    stacked = model.predict(x_t.repeat(len(names), 1, 1, 1), t.repeat(len(names)), condition, weights)
+    return dict(zip(names, stacked.chunk(len(names)), strict=True))
+
+
+@dataclass
+class Trajectory(ABC):
+    """Common settings: `grid` steps of the rollout, `batch` points a draw, `guidance` the CFG scale.
+
+    `sampler` gives the weights that roll out (None: the frozen model); `jitter` moves t inside its grid interval;
+    `scheduler` is "ddim", or "pipeline" for the pipeline's own.
+    """
+
+    model: Model
+    roles: Roles
+    seed: int
+    grid: int = 50
+    batch: int = 1
+    guidance: float = 3.0
+    sampler: Callable[[], Weights | None] = lambda: None
+    jitter: bool = False
+    scheduler: str = "ddim"
+    purpose: str = "erase"
+
+    @abstractmethod
+    def points(self, step: int) -> Points:
+        """Points for a step, without frozen predictions for roles that the rollout did not need."""
+
+    def draw(self, step: int) -> Points:
+        """A batch of points with e* for every role."""
+        points = self.points(step)
+        names = tuple(n for n in self.roles.conditions if n not in points.frozen)
+        if not names:
+            return points
+        more = frozen(self.model, points.x_t, points.t, points.which, self.roles, names, None)
+        return Points(points.x_t, points.t, points.which, points.frozen | more)
+
+    def state(self) -> dict[str, Tensor]:
+        """What must be saved besides the step number."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027, nothing to do without state
+        """Continues from `state()`."""
+
+    @property
+    def stride(self) -> int:
+        return self.model.horizon // self.grid
+
+    def rng(self, what: str, step: int) -> torch.Generator:
+        return torch_rng(self.seed, f"{self.purpose}/{what}", step=step)
+
+    def start(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fresh noise and a uniformly drawn concept for n trajectories."""
+        which = torch.randint(self.roles.concepts, (n,), generator=rng)
+        return self.model.noise(n, rng), which
+
+    def advance(self, x_t: Tensor, t: Tensor, e: Mapping[str, Tensor]) -> Tensor:
+        """The guided DDIM step of one grid interval."""
+        return self.model.advance(guide(e["sample"], e["empty"], self.guidance), x_t, t, t - self.stride)
+
+    def both(self, x_t: Tensor, t: Tensor, which: Tensor) -> dict[str, Tensor]:
+        """The two predictions of a guided step, by the weights that roll out."""
+        return frozen(self.model, x_t, t, which, self.roles, ("sample", "empty"), self.sampler())
+
+    @torch.no_grad()
+    def roll(self, x: Tensor, which: Tensor, steps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Row j after steps[j] grid steps from noise, and its time; offset (n,) shifts each row's grid."""
+        t = offset + (self.grid - 1) * self.stride
+        for i in range(int(steps.max())):
+            rows = torch.nonzero(steps > i).flatten()
+            e = self.both(x[rows], t[rows], which[rows])
+            x = x.index_copy(0, rows.to(x.device), self.advance(x[rows], t[rows], e))
+            t = t.index_add(0, rows, torch.full_like(rows, -self.stride))
+        return x, t
+
+
+class Fresh(Trajectory):
+    """The reference: each point is its own partial rollout to a uniformly drawn grid time."""
+
+    def points(self, step: int) -> Points:
+        rng = self.rng("fresh", step)
+        x, which = self.start(self.batch, rng)
+        if self.scheduler == "pipeline":
+            return self._by_pipeline(x, which, rng)
+        steps = torch.randint(self.grid, (self.batch,), generator=rng)
+        x, t = self.roll(x, which, steps, torch.ones_like(steps))
+        return Points(x, self._jittered(t, rng), which, {})
+
+    def _jittered(self, t: Tensor, rng: torch.Generator) -> Tensor:
+        if not self.jitter:
+            return t
+        return t - t % self.stride + torch.randint(self.stride, t.shape, generator=rng)
+
+    @torch.no_grad()
+    def _by_pipeline(self, x: Tensor, which: Tensor, rng: torch.Generator) -> Points:
+        """Any scheduler of the pipeline; the batch shares one time. Returns the network's (scaled) input as x_t."""
+        sampler = self.model.sampler(self.grid)
+        steps = int(torch.randint(len(sampler.timesteps), (1,), generator=rng))
+        x = x * sampler.sigma
+        for i in range(steps):
+            t = sampler.timesteps[i].cpu().expand(len(x))
+            e = self.both(sampler.scale(x, i), t, which)
+            x = sampler.step(guide(e["sample"], e["empty"], self.guidance), i, x)
+        t = sampler.timesteps[steps].cpu().expand(len(x))
+        return Points(sampler.scale(x, steps), self._jittered(t, rng), which, {})
+
+
+PER_ROW = ("DDIMScheduler",)
+"""Schedulers whose step is `Model.advance`: no history, so each row may be at its own time."""
+
+
+def check_per_row(model: Model) -> None:
+    """Raises ExpungeError, by name, for a pipeline scheduler that cannot step rows at different times."""
+    name = type(model.pipeline.scheduler).__name__
+    if name not in PER_ROW:
+        raise ExpungeError(
+            f"{name} keeps one time for a whole batch; with scheduler=pipeline use trajectory=fresh, or scheduler=ddim"
+        )
+
+
+class Pool(Trajectory):
+    """Trajectories that train while they roll: every network pass is used twice."""
+
+    _x: Tensor | None = None
+    _t: Tensor
+    _which: Tensor
+
+    def points(self, step: int) -> Points:
+        if self._x is None:
+            self._begin()
+        assert self._x is not None
+        x, t, which = self._x, self._t, self._which
+        e = self.both(x, t, which)
+        self._x, self._t = self.advance(x, t, e), t - self.stride
+        self._restart(step)
+        return Points(x, t, which, e if self.sampler() is None else {})
+
+    def _begin(self) -> None:
+        """Fresh noise, each trajectory rolled to its own place on the grid."""
+        rng = self.rng("pool", 0)
+        x, self._which = self.start(self.batch, rng)
+        offset = torch.randint(self.stride, (self.batch,), generator=rng)
+        steps = torch.arange(self.batch) * self.grid // self.batch
+        self._x, self._t = self.roll(x, self._which, steps, offset)
+
+    def _restart(self, step: int) -> None:
+        done = torch.nonzero(self._t < 0).flatten()
+        if len(done) == 0 or self._x is None:
+            return
+        rng = self.rng("restart", step)
+        x, which = self.start(len(done), rng)
+        offset = torch.randint(self.stride, (len(done),), generator=rng)
+        self._x = self._x.index_copy(0, done.to(self._x.device), x)
+        self._t = self._t.index_copy(0, done, offset + (self.grid - 1) * self.stride)
+        self._which = self._which.index_copy(0, done, which)
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self._x is None else {"x": self._x, "t": self._t, "which": self._which}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        if state:
+            self._x = state["x"].to(self.model.device)
+            self._t, self._which = state["t"], state["which"]
+
+
+@dataclass
+class Renoised(Trajectory):
+    """`latents` clean latents rolled out once; points are forward-diffused copies at uniform times."""
+
+    latents: int = 16
+    _clean: Tensor | None = field(default=None, init=False)
+
+    def points(self, step: int) -> Points:
+        clean = self.clean()
+        rng = self.rng("renoise", step)
+        k = torch.randint(self.latents, (self.batch,), generator=rng)
+        t = torch.randint(self.model.horizon, (self.batch,), generator=rng)
+        x_t = self.model.diffuse(clean[k], self.model.noise(self.batch, rng), t)
+        return Points(x_t, t, self._which()[k], {})
+
+    def _which(self) -> Tensor:
+        """Concepts take turns, so that each has its share of few latents."""
+        return torch.arange(self.latents) % self.roles.concepts
+
+    def clean(self) -> Tensor:
+        if self._clean is None:
+            x, _ = self.start(self.latents, self.rng("latents", 0))
+            steps = torch.full((self.latents,), self.grid)
+            offset = torch.full((self.latents,), self.stride - 1)
+            self._clean, _ = self.roll(x, self._which(), steps, offset)
+        return self._clean
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self._clean is None else {"clean": self._clean}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        if state:
+            self._clean = state["clean"].to(self.model.device)
+
+
+class Reused:
+    """`size` points of `inner`, drawn once; each step trains on a random batch of them."""
+
+    def __init__(self, inner: Trajectory, size: int, batch: int) -> None:
+        self.inner, self.size, self.batch = inner, size, batch
+        self._bank: Points | None = None
+
+    def draw(self, step: int) -> Points:
+        if self._bank is None:
+            draws = -(-self.size // self.inner.batch)
+            self._bank = Points.cat([self.inner.draw(i) for i in range(draws)])
+        rows = torch.randperm(len(self._bank), generator=self.inner.rng("reuse", step))[: self.batch]
+        return self._bank[rows]
+
+    def state(self) -> dict[str, Tensor]:
+        if self._bank is None:
+            return {}
+        bank = self._bank
+        columns = {"x_t": bank.x_t, "t": bank.t, "which": bank.which}
+        return columns | {f"frozen.{k}": v for k, v in bank.frozen.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        if not state:
+            return
+        device = self.inner.model.device
+        e = {k.removeprefix("frozen."): v.to(device) for k, v in state.items() if k.startswith("frozen.")}
+        self._bank = Points(state["x_t"].to(device), state["t"], state["which"], e)
