@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ ModelName = Annotated[str, typer.Option("--model", help="smallworld, a diffusers
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Precision = Annotated[str, typer.Option(help="auto, mixed, fp32, bf16 or fp16")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Seed = Annotated[int, typer.Option(min=0, help="seed of all random numbers")]
+MAX_SEED = 2**32 - 1
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="seed of all random numbers")]
 
 
 def show(value: Any) -> None:
@@ -73,6 +75,8 @@ def stack(model: Model, edits: Sequence[str]) -> list[tuple[Any, float]]:
             path, factor = (Path(file), float(scale)) if file else (Path(text), 1.0)
         except ValueError:
             path, factor = Path(text), 1.0
+        if not math.isfinite(factor):
+            raise ExpungeError(f"the scale of --edit {text} is not a finite number; 1 applies the edit as it is")
         edit = Edit.load(path)
         edit.check(model)
         pairs.append((edit, factor))
@@ -88,7 +92,9 @@ def erase(
     within: Annotated[str | None, typer.Option("--from", help="erase as an attribute of this prompt only")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="key=value of the method's options")] = None,
     recipe: Annotated[Path | None, typer.Option(help="a YAML recipe instead of a preset")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="seed of all random numbers [recipe's, or 0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="seed of all random numbers [recipe's, or 0]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="file of the edit")] = Path("edit.safetensors"),
     resume: Annotated[bool, typer.Option("--resume", help="continue an unfinished run")] = False,
     device: Device = "auto",
@@ -107,9 +113,11 @@ def erase(
     wanted = erasure.concepts_of(concepts, within)
     erasure.check_output(out, resume)
     base = opened(model, device, precision)
+    seed = chosen.seed if seed is None else seed
+    erasure.check_snapshot(base, built, wanted, out, seed)
     plan = erasure.make_plan(base, built, wanted)
     say(describe(plan.row()))
-    edit = erasure.run(base, built, wanted, out, seed=chosen.seed if seed is None else seed, resume=resume)
+    edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume)
     if as_json:
         show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})
     else:
@@ -144,10 +152,14 @@ def generate(
     from contextlib import ExitStack
 
     from . import generation
+    from .files import check_writable
 
     texts = [*(prompts or []), *(lines(file) if file else [])]
     if not texts:
         raise ExpungeError("nothing to generate: give prompts, or --prompts FILE with one a line")
+    if not math.isfinite(cfg):
+        raise ExpungeError(f"--cfg {cfg} is not a finite number; 1 means the prompt alone")
+    check_writable(out / "images.json")
     requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
     base = opened(model, device, precision)
     edits = stack(base, edit or [])
@@ -318,7 +330,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"expunge: {' '.join(str(error).split())}")
         sys.exit(2)
     except usage_error as error:
-        say(f"expunge: {error.format_message()}; see `expunge --help`")  # type: ignore[attr-defined]
+        told = error.format_message()  # type: ignore[attr-defined]
+        help_asked = told.startswith("Usage:")  # no arguments at all
+        say(told if help_asked else f"expunge: {' '.join(told.split()).rstrip('.')}; see `expunge --help`")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         say("expunge: stopped")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import ExpungeError
-from .files import hash_tensors, write_tensors
+from .files import hash_tensors, read_tensors, write_tensors
 from .model import Model
 
 
@@ -77,11 +77,15 @@ class Edit:
     @classmethod
     def load(cls, path: Path) -> Edit:
         """Raises ExpungeError if the file is missing, damaged, a pickle, or not an edit."""
-        tensors, metadata = read_safetensors(path)
+        tensors, metadata = read_tensors(path)
         try:
             provenance = json.loads(metadata["expunge"])
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
             raise ExpungeError(f"{path} is not an expunge edit: it carries no provenance") from error
+        except ValueError as error:
+            raise ExpungeError(f"the provenance of {path} is damaged: {error}; copy or make it again") from error
+        if not isinstance(provenance, dict) or not isinstance(provenance.get("base", {}), dict):
+            raise ExpungeError(f"the provenance of {path} is damaged: it names no base; copy or make it again")
         edit = cls(tensors, provenance, path.stem)
         if edit.hash != metadata.get("sha256"):
             raise ExpungeError(f"{path} is damaged: its content does not match its sha256; copy or make it again")
@@ -91,22 +95,3 @@ class Edit:
 def _add(parameter: Tensor, delta: Tensor, scale: float) -> None:
     moved = parameter.float() + scale * delta.to(parameter.device, torch.float32)
     parameter.copy_(moved.to(parameter.dtype))
-
-
-PICKLES = (b"\x80", b"PK\x03\x04")
-"""First bytes of pickle files and of the zip files that torch.save writes."""
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata. Raises ExpungeError if missing, a pickle, truncated or not safetensors."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-        if head.startswith(PICKLES):
-            raise ExpungeError(f"{path} is a pickle, which can run code when opened; convert it to safetensors first")
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ExpungeError(f"cannot read {path}: {error}; expected a whole .safetensors file") from error

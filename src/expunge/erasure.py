@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from .concept import Concept
 from .edit import Edit
 from .errors import ExpungeError
 from .families import Precision, load
+from .files import check_writable, sweep
 from .method import Method, memory, seconds_per_pass
 from .methods import method_class
 from .model import Model
 from .recipe import Recipe, preset, validated
 from .scope import select
+from .training import OnStep, Snapshots, fingerprint
 
 DEFAULT_PRESETS = {"smallworld": "smallworld"}
 
@@ -80,11 +82,18 @@ def snapshot_path(out: Path) -> Path:
 def check_output(out: Path, resume: bool) -> Path:
     """The snapshot's path. Raises ExpungeError if `out` cannot be written or an unfinished run would be lost."""
     snapshot = snapshot_path(out)
+    for path in (out, snapshot):
+        check_writable(path)
     if out.is_dir():
         raise ExpungeError(f"--out {out} is a folder; give a file name such as {out / 'edit.safetensors'}")
     if snapshot.exists() and not resume:
         raise ExpungeError(f"{snapshot} holds an unfinished run; add --resume to continue it, or remove it")
     return snapshot
+
+
+def check_snapshot(model: Model, method: Method, concepts: Sequence[Concept], out: Path, seed: int) -> None:
+    """Raises ExpungeError if the snapshot beside `out` is damaged or of another run than this one."""
+    Snapshots(snapshot_path(out), fingerprint(method.describe(model, concepts, seed))).read()
 
 
 def run(
@@ -95,13 +104,15 @@ def run(
     *,
     seed: int = 0,
     resume: bool = False,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Edit:
     """Fits, saves the edit at `out`, and removes the snapshot."""
     snapshot = check_output(out, resume)
     edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step)
     edit.save(out)
     snapshot.unlink(missing_ok=True)
+    sweep(out)
+    sweep(snapshot)
     return edit
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,25 +21,46 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling of `path` that replaces it on success and vanishes on failure.
+    """Yields a temporary file, in a folder beside `path`, that replaces it on success and vanishes on failure.
 
     Raises ExpungeError if the folder cannot be written or the disk is full; the old file then stays as it was.
     """
+    check_writable(path)
+    room = _room(path)
+    temporary = room / path.name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{path.name}.{os.getpid()}.part"
+        room.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        mode = temporary.stat().st_mode
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
         yield temporary
+        temporary.chmod(mode)  # some writers replace the file by a private one
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _room(path: Path) -> Path:
+    return path.parent / f".{path.name}.{os.getpid()}.part"
+
+
+def check_writable(path: Path) -> None:
+    """Raises ExpungeError if a file at `path` could not be written; changes nothing on the disk."""
+    try:
+        _room(path).exists()  # raises if the name is too long
+        folder = next(p for p in path.absolute().parents if p.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"no permission to write into {folder}")
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> ExpungeError:
@@ -49,6 +73,12 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sweep(path: Path) -> None:
+    """Removes the temporary folders that killed writers of `path` left behind."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -70,6 +100,28 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+
+
+PICKLES = (b"\x80", b"PK\x03\x04")
+"""First bytes of pickle files and of the zip files that torch.save writes."""
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All tensors and the metadata. Raises ExpungeError if missing, a pickle, truncated or not safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    head = b""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        if head.startswith(PICKLES):  # a safetensors file may start so too: its first bytes are a length
+            raise ExpungeError(
+                f"{path} is a pickle, which can run code when opened; convert it to safetensors first"
+            ) from error
+        raise ExpungeError(f"cannot read {path}: {error}; expected a whole .safetensors file") from error
 
 
 def hash_file(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from .edit import Edit
 from .errors import ExpungeError
 from .model import Model
 from .scope import select
-from .training import Snapshots, Stateful, Terms, Trainer, Training, fingerprint, train
+from .training import OnStep, Snapshots, Stateful, Terms, Trainer, Training, fingerprint, train
 
 
 class Objective(Stateful, Protocol):
@@ -60,7 +60,7 @@ class Method(Training, ABC):
         seed: int = 0,
         name: str = "edit",
         snapshot: Path | None = None,
-        on_step: Callable[[int, float], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> Edit:
         """Erases `concepts` from `model` and returns the edit; the model itself stays as it was.
 

@@ -167,13 +167,15 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the loaders' progress bars and advice for the moment."""
+    """Silences the loaders' progress bars, advice and error logs for the moment; what they raise still comes."""
+    import logging
+
     import diffusers
     import transformers
 
     before = transformers.logging.get_verbosity(), diffusers.utils.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    diffusers.utils.logging.set_verbosity_error()
+    transformers.logging.set_verbosity(logging.CRITICAL)
+    diffusers.utils.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
     try:

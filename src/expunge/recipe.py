@@ -58,7 +58,9 @@ def read(path: Path) -> Recipe:
 def recipe(value: Any, where: str) -> Recipe:
     if not isinstance(value, Mapping):
         raise ExpungeError(f"{where} should be a mapping such as 'method: esd', not {type(value).__name__}")
-    concepts = [{"name": c} if isinstance(c, str) else c for c in value.get("concepts") or ()]
+    concepts = value.get("concepts") or []
+    if isinstance(concepts, list):
+        concepts = [{"name": c} if isinstance(c, str) else c for c in concepts]
     return validated(Recipe, {**value, "concepts": concepts}, where)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,13 +21,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .errors import ExpungeError, Interrupted
-from .files import write_tensors
+from .files import read_tensors, write_tensors
 
 
 class Training(BaseModel):
     """How parameters move. Source of the defaults: the published ESD loop (Adam, constant rate)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(1000, ge=1, description="gradient steps")
     lr: float = Field(1e-5, gt=0, description="learning rate at its peak")
@@ -142,27 +143,43 @@ def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 class Snapshots:
-    """One snapshot file, replaced whole; it belongs to the run that `fingerprint` names."""
+    """One snapshot file, replaced whole; it belongs to the run that `fingerprint` names.
 
-    def __init__(self, path: Path, fingerprint: str, every: int = 50) -> None:
-        self.path, self.fingerprint, self.every = path, fingerprint, every
+    Saving takes at most about `share` of the run's time: the dearer a snapshot, the rarer it is.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, share: float = 0.05) -> None:
+        self.path, self.fingerprint, self.share = path, fingerprint, share
+        self._next = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
 
     def save(self, trainer: Trainer) -> None:
+        start = time.monotonic()
         write_tensors(self.path, trainer.state(), {"step": str(trainer.step), "fingerprint": self.fingerprint})
+        end = time.monotonic()
+        self._next = end + (end - start) / self.share
 
     def load(self, trainer: Trainer) -> None:
-        """Continues `trainer` from the file, if there is one. Raises ExpungeError if it is of another run."""
-        from safetensors import safe_open
+        """Continues `trainer` from the file, if there is one."""
+        found = self.read()
+        if found:
+            trainer.restore(*found)
 
+    def read(self) -> tuple[dict[str, Tensor], int] | None:
+        """State and step of the file, if there is one. Raises ExpungeError if it is damaged or of another run."""
         if not self.path.exists():
-            return
-        with safe_open(self.path, framework="pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-            if metadata.get("fingerprint") != self.fingerprint:
-                raise ExpungeError(
-                    f"{self.path} is a snapshot of another run; remove it, or repeat that run's options to resume it"
-                )
-            trainer.restore({name: file.get_tensor(name) for name in file.keys()}, int(metadata["step"]))
+            return None
+        try:
+            tensors, metadata = read_tensors(self.path)
+        except ExpungeError as error:
+            raise ExpungeError(f"the snapshot is damaged, remove it to start again: {error}") from error
+        if metadata.get("fingerprint") != self.fingerprint:
+            raise ExpungeError(
+                f"{self.path} is a snapshot of another run; remove it, or repeat that run's options to resume it"
+            )
+        return tensors, int(metadata["step"])
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -188,12 +205,16 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+OnStep = Callable[[Trainer, float], None]
+"""Called after each step with the trainer (its step, parameters and average) and the loss."""
+
+
 def train(
     trainer: Trainer,
     loss: Callable[[int], Terms],
     *,
     snapshots: Snapshots | None = None,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: OnStep | None = None,
     label: str = "training",
 ) -> dict[str, Tensor]:
     """Runs `trainer` to its last step and returns its result.
@@ -208,9 +229,8 @@ def train(
             bar.update()
             bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
             if on_step:
-                on_step(trainer.step, value)
-            due = snapshots is not None and trainer.step % snapshots.every == 0
-            if snapshots and (due or received):
+                on_step(trainer, value)
+            if snapshots and (received or snapshots.due()):
                 snapshots.save(trainer)
             if received:
                 where = f"; resume from {snapshots.path}" if snapshots else ""

@@ -43,32 +43,50 @@ def load(model: str = "smallworld", *, device: str = "auto", precision: Precisio
     precision = default_precision(device) if precision == "auto" else precision
     if precision not in DTYPES:
         raise unknown("precision", precision, DTYPES)
+    place = _device(device)
     pipeline, label = _open(model, DTYPES[precision])
     adapter = _family(type(pipeline).__name__)
     try:
-        return adapter(pipeline, torch.device(device), DTYPES[precision], mixed=precision == "mixed", name=label)
+        return adapter(pipeline, place, DTYPES[precision], mixed=precision == "mixed", name=label)
     except RuntimeError as error:
         raise ExpungeError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from error
 
 
+def _device(name: str) -> torch.device:
+    """Raises ExpungeError unless a number can be put there and read back."""
+    try:
+        device = torch.device(name)
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExpungeError(f"cannot use device {name!r}: {reason}; choose auto, cpu, cuda or mps") from error
+    return device
+
+
 def _family(pipeline: str) -> type[Model]:
-    if pipeline not in FAMILIES:
-        raise unknown("pipeline family", pipeline, FAMILIES)
+    _known(pipeline)
     module, name = FAMILIES[pipeline].split(".")
     adapter: type[Model] = getattr(import_module(f".{module}", __name__), name)
     return adapter
 
 
+def _known(pipeline: str) -> None:
+    if pipeline not in FAMILIES:
+        raise unknown("pipeline family", pipeline, FAMILIES)
+
+
 def _open(model: str, dtype: torch.dtype) -> tuple[Any, str]:
     from diffusers import DiffusionPipeline
+    from safetensors import SafetensorError
 
     path = _locate(model)
+    index = _index(path)
     unused: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
         with quiet():
-            kwargs = unused if _index(path).get("_class_name") == "StableDiffusionPipeline" else {}
+            kwargs = unused if index.get("_class_name") == "StableDiffusionPipeline" else {}
             pipeline = DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **kwargs)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ExpungeError(f"cannot open model {model!r}: {reason}; give a diffusers folder or hub id") from error
     return pipeline, model
@@ -89,19 +107,33 @@ def _locate(model: str) -> str:
 
 
 def _index(path: str) -> dict[str, Any]:
-    """model_index.json of a local folder, checked for parts that are not there; {} for a hub id."""
+    """model_index.json of a local folder, checked for its family and its parts; a hub id is not looked up."""
     folder = Path(path)
     if not folder.is_dir():
         return {"_class_name": "StableDiffusionPipeline"}
     try:
         index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ExpungeError(f"cannot read {folder / 'model_index.json'}: {error}") from error
-    needed = [k for k, v in index.items() if isinstance(v, list) and v[0] and k not in UNUSED]
+        raise ExpungeError(f"cannot read {folder / 'model_index.json'}: {error}; save the model again") from error
+    if not isinstance(index, dict):
+        raise ExpungeError(f"{folder / 'model_index.json'} is not a JSON object; save the model again")
+    _known(str(index.get("_class_name")))
+    needed = [k for k, v in index.items() if isinstance(v, list) and v and v[0] and k not in UNUSED]
     missing = [k for k in needed if not (folder / k).is_dir()]
     if missing:
         raise ExpungeError(f"the model folder {path} lacks its part {missing[0]!r}; download or save it again")
+    pickled = [k for k in needed if _pickled(folder / k)]
+    if pickled:
+        raise ExpungeError(
+            f"the part {pickled[0]!r} of {path} holds pickles only, which can run code when opened; save it again with"
+            " safe_serialization=True"
+        )
     return index
+
+
+def _pickled(part: Path) -> bool:
+    suffixes = {file.suffix for file in part.iterdir()}
+    return bool(suffixes & {".bin", ".ckpt", ".pt", ".pth"}) and ".safetensors" not in suffixes
 
 
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")

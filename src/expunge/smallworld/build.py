@@ -42,14 +42,19 @@ class Plan:
     clip: Training = Training(
         steps=900, lr=1e-3, optimiser="adamw", weight_decay=0.05, schedule="cosine", warmup=100, clip=1.0
     )
+    vision: Training = Training(
+        steps=4000, lr=1e-3, optimiser="adamw", weight_decay=0.05, schedule="cosine", warmup=100, clip=1.0
+    )
     vae: Training = Training(steps=2200, lr=2e-3, optimiser="adamw", schedule="cosine", warmup=100, clip=1.0, ema=0.99)
     unet: Training = Training(
         steps=5000, lr=1e-3, optimiser="adamw", schedule="cosine", warmup=200, clip=1.0, ema=0.998
     )
-    batch: Mapping[str, int] = field(default_factory=lambda: {"judge": 64, "clip": 256, "vae": 32, "unet": 64})
+    batch: Mapping[str, int] = field(
+        default_factory=lambda: {"judge": 64, "clip": 256, "vision": 128, "vae": 32, "unet": 64}
+    )
 
     def row(self) -> dict[str, Any]:
-        stages = {k: getattr(self, k).model_dump(mode="json") for k in ("judge", "clip", "vae", "unet")}
+        stages = {k: getattr(self, k).model_dump(mode="json") for k in ("judge", "clip", "vision", "vae", "unet")}
         return {"seed": self.seed, "pictures": self.pictures, "batch": dict(self.batch), **stages}
 
     def scale(self, factor: float) -> Plan:
@@ -64,6 +69,7 @@ class Plan:
             pictures=max(64, round(self.pictures * factor)),
             judge=shorter(self.judge),
             clip=shorter(self.clip),
+            vision=shorter(self.vision),
             vae=shorter(self.vae),
             unet=shorter(self.unet),
             batch=self.batch,
@@ -96,9 +102,9 @@ class Site:
     def fit(self, name: str, module: nn.Module, options: Training, loss: Callable[[int], Mapping[str, Tensor]]) -> None:
         """Trains `module` in place by the common loop and leaves the result in it."""
         module.to(self.device).train()
-        trainer = Trainer(dict(module.named_parameters()), options)
+        trainer = Trainer({k: p for k, p in module.named_parameters() if p.requires_grad}, options)
         about = {"stage": name, "plan": repr(self.plan), "version": __version__}
-        snapshots = Snapshots(self.out / f".{name}.snapshot.safetensors", fingerprint(about), every=100)
+        snapshots = Snapshots(self.out / f".{name}.snapshot.safetensors", fingerprint(about), share=0.02)
         snapshots.load(trainer)
         result = train(trainer, loss, snapshots=snapshots, label=f"{name:>9}")
         module.load_state_dict(result, strict=False)
@@ -202,17 +208,14 @@ def clip_config(vocab: int, start: int, end: int) -> CLIPConfig:
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)
 
 
-def build_clip(site: Site) -> None:
-    """Contrastive training (Radford et al. 2021); its text tower becomes the pipeline's frozen text encoder."""
-    tokenizer = CLIPTokenizer.from_pretrained(site.out / "tokenizer")
-    config = clip_config(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
-    clip = seeded(lambda: CLIPModel(config), site.plan.seed, "clip")
-    ids = dict(zip(site.data.vocabulary, tokens(tokenizer, site.data.vocabulary), strict=True))
+def contrast(
+    site: Site, clip: CLIPModel, ids: Mapping[str, Tensor], purpose: str
+) -> Callable[[int], dict[str, Tensor]]:
+    """The contrastive loss (Radford et al. 2021); equal captions in a batch are all right answers."""
 
     def loss(step: int) -> dict[str, Tensor]:
-        index, rng = site.batch("clip", step, site.plan.batch["clip"])
-        said = said_captions(site.data, index, rng)
-        text = torch.stack([ids[c] for c in said]).to(site.device)
+        index, rng = site.batch(purpose, step, site.plan.batch[purpose])
+        text = torch.stack([ids[c] for c in said_captions(site.data, index, rng)]).to(site.device)
         with site.autocast():
             out = clip(input_ids=text, pixel_values=site.data.pixels(index).to(site.device))
         logits = out.logits_per_image.float()
@@ -220,16 +223,49 @@ def build_clip(site: Site) -> None:
         target = same / same.sum(1, keepdim=True)
         return {"image": F.cross_entropy(logits, target) / 2, "text": F.cross_entropy(logits.T, target) / 2}
 
-    site.fit("clip", clip, site.plan.clip, loss)
-    site.finish("clip", lambda path: _save_clip(clip.cpu(), tokenizer, path))
+    return loss
+
+
+def _clip_parts(site: Site) -> tuple[Any, dict[str, Tensor]]:
+    """The tokenizer, and the token numbers of every caption."""
+    tokenizer = CLIPTokenizer.from_pretrained(site.out / "tokenizer")
+    words = site.data.vocabulary
+    return tokenizer, dict(zip(words, tokens(tokenizer, words), strict=True))
+
+
+def build_text_encoder(site: Site) -> None:
+    """A CLIPModel trained jointly; its text tower becomes the pipeline's frozen text encoder."""
+    tokenizer, ids = _clip_parts(site)
+    config = clip_config(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    clip = seeded(lambda: CLIPModel(config), site.plan.seed, "clip")
+    site.fit("clip", clip, site.plan.clip, contrast(site, clip, ids, "clip"))
+    site.finish("clip_joint", lambda path: _save_clip(clip.cpu(), tokenizer, path))
     text = CLIPTextModel(config.text_config)
-    text.load_state_dict(clip.text_model.state_dict() if hasattr(clip, "text_model") else {}, strict=False)
-    site.finish("text_encoder", lambda path: text.half().save_pretrained(path))
+    text.load_state_dict(clip.text_model.state_dict())
+    site.finish("text_encoder", lambda path: _save_half(text, path))
+
+
+def build_clip(site: Site) -> None:
+    """The image tower learns on beside the locked text tower (Zhai et al. 2022, LiT), so that it suits the encoder."""
+    tokenizer, ids = _clip_parts(site)
+    clip = CLIPModel.from_pretrained(site.out / "clip_joint", dtype=torch.float32)
+    for part in (clip.text_model, clip.text_projection):
+        part.requires_grad_(False)
+    site.fit("vision", clip, site.plan.vision, contrast(site, clip, ids, "vision"))
+    site.finish("clip", lambda path: _save_clip(clip.cpu(), tokenizer, path))
+    shutil.rmtree(site.out / "clip_joint")
 
 
 def _save_clip(clip: CLIPModel, tokenizer: Any, path: Path) -> None:
-    clip.half().save_pretrained(path)
+    _save_half(clip, path)
     tokenizer.save_pretrained(path)
+
+
+def _save_half(module: Any, path: Path) -> None:
+    """fp16 on disk, fp32 by default when loaded, as diffusers' own parts are."""
+    module.half().save_pretrained(path)
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    write_json(path / "config.json", config | {"dtype": "float32"})
 
 
 def said_captions(data: Drawings, index: Tensor, rng: torch.Generator, drop: float = 0.0) -> list[str]:
@@ -348,10 +384,11 @@ def build_scheduler(site: Site) -> None:
 STAGES: dict[str, Callable[[Site], None]] = {
     "judge": build_judge,
     "tokenizer": build_tokenizer,
-    "clip": build_clip,
+    "text_encoder": build_text_encoder,
     "vae": build_vae,
     "unet": build_unet,
     "scheduler": build_scheduler,
+    "clip": build_clip,
 }
 
 INDEX = {

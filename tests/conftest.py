@@ -1,0 +1,64 @@
+"""Real models at test size: the small world, and tiny random pipelines with other schedulers and predictions."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from expunge.families import load
+from expunge.families.stable_diffusion import StableDiffusion
+from expunge.model import Model
+
+TinyModel = Callable[..., Model]
+
+
+@pytest.fixture(scope="session")
+def world() -> Model:
+    """The small world in plain fp32."""
+    return load("smallworld", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def tiny(world: Model) -> TinyModel:
+    """A pipeline with a small random UNet and a chosen scheduler class and prediction type."""
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+    def make(scheduler: type | None = None, dtype: torch.dtype = torch.float32, **config: object) -> Model:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            unet = UNet2DConditionModel(
+                sample_size=8,
+                block_out_channels=(16, 32),
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+                layers_per_block=1,
+                attention_head_dim=2,
+                cross_attention_dim=128,
+                norm_num_groups=8,
+            )
+        old = world.pipeline
+        kind = scheduler or type(old.scheduler)
+        pipeline = StableDiffusionPipeline(
+            vae=old.vae,
+            text_encoder=old.text_encoder,
+            tokenizer=old.tokenizer,
+            unet=unet if dtype == torch.float32 else unet.to(dtype),
+            scheduler=kind.from_config(old.scheduler.config, **config),  # type: ignore[attr-defined]
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        return StableDiffusion(pipeline, torch.device("cpu"), dtype, name="tiny")
+
+    return make
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(1)

@@ -1,0 +1,286 @@
+"""Bad input: exit code 2, one line on stderr that says what was wrong, and not a byte of the disk changed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from expunge import smallworld
+from expunge.cli import main
+from expunge.edit import Edit
+from expunge.families import load
+from expunge.files import hash_tensors, write_tensors
+
+ERASE = "erase car --set steps=2 --set grid=2 --set latents=2"
+PAINT = "generate car --steps 2"
+HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""Warnings that Python itself does not show."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command ("@" is the shelf of bad files) and what its complaint must contain."""
+
+    name: str
+    command: str
+    says: str
+    snapshot: str = ""  # the shelf's file that lies beside the output as an unfinished run
+    real: bool = False  # in a process of its own
+    limit: int | None = None  # bytes that a file may have before the disk counts as full
+
+
+CASES = [
+    # what to erase, and how
+    Case("empty concept", "erase ''", "empty"),
+    Case("blank concept", "erase '  '", "empty"),
+    Case("blank prompt to erase from", "erase hat --from ' '", "empty"),
+    Case("no concept", "erase", "Missing argument 'CONCEPT"),
+    Case("unknown preset", f"{ERASE} --method esdx", "unknown preset 'esdx'; did you mean 'esd-x'?"),
+    Case("unknown preset of the demo", "demo car --method esdx", "did you mean 'esd-x'?"),
+    Case("unknown method", f"{ERASE} --recipe @method.yaml", "unknown method 'esdd'; did you mean 'esd'?"),
+    Case("unknown scope", f"{ERASE} --scope xatn", "unknown scope 'xatn'; did you mean 'xattn'?"),
+    Case("scope that selects nothing", f"{ERASE} --scope re:nothing", "'re:nothing' selects none"),
+    Case("scope that is no expression", f"{ERASE} --scope 're:('", "'re:(' is not a regular expression"),
+    Case("misspelt option", f"{ERASE} --set stps=3", "'stps'; did you mean 'steps'?"),
+    Case("option of a wrong type", f"{ERASE} --set eta=abc", "eta in method esd"),
+    Case("option that is no number", f"{ERASE} --set eta=nan", "eta in method esd"),
+    Case("negative steps", f"{ERASE} --set steps=-3", "steps in method esd"),
+    Case("negative rate", f"{ERASE} --set lr=-1", "lr in method esd"),
+    Case("zero rate", f"{ERASE} --set lr=0", "lr in method esd"),
+    Case("option without a value", f"{ERASE} --set eta", "--set takes key=value, not 'eta'"),
+    Case("option without a name", f"{ERASE} --set =3", "--set takes key=value, not '=3'"),
+    Case("option that is not YAML", f"{ERASE} --set 'keep=[a'", "--set keep is not YAML"),
+    Case("negative seed", f"{ERASE} --seed -1", "'--seed': Input should be greater than or equal to 0"),
+    Case("recipe and method", f"{ERASE} --recipe @method.yaml --method esd-x", "--recipe and --method"),
+    # recipes
+    Case("missing recipe", f"{ERASE} --recipe @none.yaml", "none.yaml: [Errno 2] No such file"),
+    Case("recipe that is a folder", f"{ERASE} --recipe @", "Is a directory"),
+    Case("recipe that is not YAML", f"{ERASE} --recipe @broken.yaml", "broken.yaml is not YAML"),
+    Case("recipe that is a list", f"{ERASE} --recipe @list.yaml", "list.yaml should be a mapping"),
+    Case(
+        "recipe with a key twice",
+        f"{ERASE} --recipe @twice.yaml",
+        "the key 'seed' stands twice, keep one of them (line 2)",
+    ),
+    Case("recipe with an unknown key", f"{ERASE} --recipe @key.yaml", "'methd'; did you mean 'method'?"),
+    Case("recipe with an unknown option", f"{ERASE} --recipe @option.yaml", "'etta'; did you mean 'eta'?"),
+    Case("recipe with a wrong type", f"{ERASE} --recipe @type.yaml", "seed in "),
+    Case("recipe with concepts of a wrong type", f"{ERASE} --recipe @concepts.yaml", "concepts in "),
+    Case("recipe with an impossible tag", f"{ERASE} --recipe @tag.yaml", "tag.yaml is not YAML"),
+    # where to put it
+    Case("output below a file", f"{ERASE} --out file/sub/edit.safetensors", "file is not a folder"),
+    Case("output that is a folder", f"{ERASE} --out folder", "--out folder is a folder"),
+    Case("output with too long a name", f"{ERASE} --out {'a' * 300}", "File name too long"),
+    Case("output with a name too long to finish", f"{ERASE} --out {'a' * 245}", "File name too long"),
+    Case("images below a file", f"{PAINT} --out file/sub", "file is not a folder"),
+    Case("images in a file", f"{PAINT} --out file", "file is not a folder"),
+    Case("drawing below a file", "world draw --out file/sub.png", "file is not a folder"),
+    Case("full disk", "world draw --out file", "cannot write file: File too large", real=True, limit=4096),
+    Case("unfinished run", ERASE, "holds an unfinished run; add --resume", snapshot="foreign.snapshot"),
+    Case("unfinished run of others", f"{ERASE} --resume", "snapshot of another run", snapshot="foreign.snapshot"),
+    Case("damaged unfinished run", f"{ERASE} --resume", "the snapshot is damaged", snapshot="cut.safetensors"),
+    # models and devices
+    Case("unknown model", f"{ERASE} --model ./nowhere", "no model at './nowhere'"),
+    Case("unreachable model", f"{ERASE} --model nobody/nothing", "cannot open model 'nobody/nothing'", real=True),
+    Case("model without a part", f"{ERASE} --model @partless", "lacks its part 'unet'"),
+    Case("model without an index", "scopes @indexless", "no model at"),
+    Case("model whose index is not JSON", "scopes @garbled", "cannot read"),
+    Case("model whose index is a list", "scopes @listed", "model_index.json is not a JSON object"),
+    Case("model of an unknown family", "scopes @stranger", "unknown pipeline family 'StrangePipeline'"),
+    Case("model of pickles", "scopes @pickled", "holds pickles only"),
+    Case("model without weights", "scopes @hollow", "cannot open model", real=True),
+    Case("model with a truncated UNet", "scopes @cut", "cannot open model"),
+    Case("model with a truncated text encoder", "scopes @short", "cannot open model", real=True),
+    Case("unknown precision", f"{PAINT} --precision fp8", "unknown precision 'fp8'"),
+    Case("unknown device", f"{PAINT} --device gpu", "cannot use device 'gpu'"),
+    Case("device that is not there", f"{PAINT} --device cuda:99", "cannot use device 'cuda:99'"),
+    Case("device that holds nothing", f"{PAINT} --device meta", "cannot use device 'meta'"),
+    # what to generate
+    Case("no prompts", "generate", "nothing to generate"),
+    Case("missing prompts", "generate --prompts @none.txt", "cannot read prompts from"),
+    Case("empty prompts", "generate --prompts @empty.txt", "nothing to generate"),
+    Case("prompts that are not text", "generate --prompts @pickle.safetensors", "cannot read prompts from"),
+    Case("zero sampler steps", "generate car --steps 0", "'--steps': Input should be greater than or equal to 1"),
+    Case("negative sampler steps", "generate car --steps -1", "'--steps': Input should be greater than or equal to 1"),
+    Case("no images", "generate car --num 0", "'--num': Input should be greater than or equal to 1"),
+    Case("negative image seed", "generate car --seed -1", "'--seed': Input should be greater than or equal to 0"),
+    Case("huge image seed", f"generate car --seed {2**64}", "'--seed': Input should be less than or equal to"),
+    Case("seed that is a word", "generate car --seed one", "'--seed'"),
+    Case("guidance that is no number", "generate car --cfg nan", "--cfg nan"),
+    Case("scale that is no number", f"{PAINT} --edit @good.safetensors:nan", "not a finite number"),
+    # edits
+    Case("edit of another model", f"{PAINT} --edit @other.safetensors", "was made for 'elsewhere' with hash 000"),
+    Case("edit of other shapes", f"{PAINT} --edit @shapes.safetensors", "not in this model"),
+    Case("missing edit", f"{PAINT} --edit @none.safetensors", "No such file"),
+    Case("edit that is a folder", "info folder", "Is a directory"),
+    Case("empty edit", "info @empty.txt", "expected a whole .safetensors file"),
+    Case("truncated edit", "info @cut.safetensors", "expected a whole .safetensors file"),
+    Case("edit with a flipped bit", "info @flipped.safetensors", "does not match its sha256"),
+    Case("edit with a flipped bit, applied", f"{PAINT} --edit @flipped.safetensors:0.5", "does not match its sha256"),
+    Case("edit that is a pickle", "info @pickle.safetensors", "is a pickle", real=True),
+    Case("edit that torch.save wrote", "info @zip.safetensors", "is a pickle"),
+    Case("edit that is text", "info @text.safetensors", "expected a whole .safetensors file"),
+    Case("edit without provenance", "info @bare.safetensors", "carries no provenance"),
+    Case("edit with torn provenance", "info @torn.safetensors", "provenance of"),
+    Case("edit whose provenance is a list", "info @listed.safetensors", "provenance of"),
+    Case("edit whose base is a word", f"{PAINT} --edit @baseless.safetensors", "provenance of"),
+    # the command line itself
+    Case("unknown command", "eras car", "No such command 'eras'. Did you mean 'erase'?"),
+    Case("unknown flag", "erase car --sett eta=1", "No such option: --sett"),
+]
+
+RECIPES = {
+    "method": "method: esdd",
+    "broken": "method: [esd\n  - x: {",
+    "list": "- esd",
+    "twice": "seed: 1\nseed: 2",
+    "key": "methd: esd",
+    "option": "options: {etta: 1}",
+    "type": "seed: many",
+    "concepts": "concepts: 3",
+    "tag": "seed: !!int many",
+}
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of everything that can be wrong with a file."""
+    folder = tmp_path_factory.mktemp("shelf")
+    for name, text in RECIPES.items():
+        (folder / f"{name}.yaml").write_text(text)
+    (folder / "empty.txt").write_text("\n \n")
+    shelve_edits(folder)
+    shelve_models(folder)
+    return folder
+
+
+def shelve_edits(folder: Path) -> None:
+    model = load("smallworld")
+    base = {"name": model.name, "hash": model.hash}
+    delta = {"conv_in.bias": torch.full_like(model.parameters()["conv_in.bias"], 0.5)}
+    good = folder / "good.safetensors"
+    Edit(delta, {"base": base}).save(good)
+    Edit(delta, {"base": {"name": "elsewhere", "hash": "0" * 64}}).save(folder / "other.safetensors")
+    Edit({"conv_in.bias": torch.zeros(3)}, {"base": base}).save(folder / "shapes.safetensors")
+    data = good.read_bytes()
+    (folder / "cut.safetensors").write_bytes(data[: len(data) - 7])
+    (folder / "flipped.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    (folder / "pickle.safetensors").write_bytes(pickle.dumps({"conv_in.bias": [0.0]}))
+    torch.save(delta, folder / "zip.safetensors")
+    (folder / "text.safetensors").write_text("These are no weights.\n" * 100)
+    write_tensors(folder / "bare.safetensors", delta, {"format": "pt"})
+    for name, provenance in {"torn": '{"base": ', "listed": "[1, 2]", "baseless": '{"base": "smallworld"}'}.items():
+        metadata = {"expunge": provenance, "sha256": hash_tensors(delta)}
+        write_tensors(folder / f"{name}.safetensors", delta, metadata)
+    write_tensors(folder / "foreign.snapshot", delta, {"step": "1", "fingerprint": "another"})
+
+
+def copy_world(target: Path) -> Path:
+    """The small world as links, of which each can be replaced."""
+    return shutil.copytree(smallworld.path(), target, copy_function=os.symlink)
+
+
+def replace(path: Path, data: bytes) -> None:
+    path.unlink()
+    path.write_bytes(data)
+
+
+def shelve_models(folder: Path) -> None:
+    shutil.rmtree(copy_world(folder / "partless") / "unet")
+    (copy_world(folder / "indexless") / "model_index.json").unlink()
+    replace(copy_world(folder / "garbled") / "model_index.json", b"{not JSON")
+    replace(copy_world(folder / "listed") / "model_index.json", b"[1, 2]")
+    replace(copy_world(folder / "stranger") / "model_index.json", b'{"_class_name": "StrangePipeline"}')
+    for file in copy_world(folder / "pickled").rglob("*.safetensors"):
+        file.unlink()
+        torch.save({}, file.with_suffix(".bin"))
+    (copy_world(folder / "hollow") / "unet/diffusion_pytorch_model.safetensors").unlink()
+    for name, part in (("cut", "unet/diffusion_pytorch_model"), ("short", "text_encoder/model")):
+        weights = copy_world(folder / name) / f"{part}.safetensors"
+        replace(weights, weights.read_bytes()[:-1000])
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files, hidden ones too, with their bytes; folders have none."""
+    return {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+def call(arguments: Sequence[str], capfd: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """Exit code and stderr of `expunge` in this process."""
+    capfd.readouterr()
+    with warnings.catch_warnings(record=True) as warned, pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert [str(w.message) for w in warned if not issubclass(w.category, HIDDEN)] == []
+    return stopped.value.code, capfd.readouterr().err
+
+
+def call_really(arguments: Sequence[str], limit: int | None = None) -> tuple[object, str]:
+    """Exit code and stderr of `python -m expunge` in a process of its own, whose disk is full after `limit` bytes."""
+
+    def confine() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-m", "expunge", *arguments]
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=offline, capture_output=True, text=True, preexec_fn=confine, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: it holds a file and a folder."""
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_is_told_in_one_line_and_changes_nothing(
+    case: Case, shelf: Path, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if case.snapshot:
+        shutil.copy(shelf / case.snapshot, place / "edit.safetensors.snapshot")
+    arguments = [word.replace("@", f"{shelf}/") for word in shlex.split(case.command)]
+    before = contents(place)
+    code, told = call_really(arguments, case.limit) if case.real else call(arguments, capfd)
+    assert told.startswith("expunge: ")
+    assert case.says in told
+    assert told.endswith("\n")
+    assert told.count("\n") == 1
+    assert code == 2
+    assert contents(place) == before
+
+
+def test_a_disk_that_fills_up_keeps_the_old_edit(place: Path, shelf: Path) -> None:
+    """Here training comes first, so its plan and progress stand above the one complaint."""
+    shutil.copy(shelf / "good.safetensors", place / "edit.safetensors")
+    before = contents(place)
+    code, told = call_really(shlex.split(ERASE), limit=100_000)
+    *above, complaint = told.splitlines()
+    assert complaint.startswith("expunge: cannot write edit.safetensors")
+    assert "File too large" in complaint
+    assert not [line for line in above if line.startswith(("expunge:", "Traceback"))]
+    assert code == 2
+    assert contents(place) == before
+
+
+def test_the_bad_files_differ_from_a_good_one(place: Path, shelf: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The table would mean little if nothing on the shelf were accepted."""
+    assert place.is_dir()
+    assert call(["info", str(shelf / "good.safetensors"), "--json"], capfd) == (0, "")
+    copy_world(place / "copy")
+    assert call(["scopes", str(place / "copy"), "--json"], capfd) == (0, "")

@@ -1,0 +1,131 @@
+"""ESD's equation, its presets, and that it lowers its own objective."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import TinyModel
+from expunge.concept import Concept
+from expunge.methods.esd import ESD
+from expunge.recipe import preset
+from expunge.trajectory import Points
+
+CAR = [Concept(name="a car")]
+
+
+def target(method: ESD, model: object, e: dict[str, torch.Tensor], concepts: list[Concept]) -> torch.Tensor:
+    objective = method.objective(model, concepts, {}, 0)  # type: ignore[arg-type]
+    n = len(e["sample"])
+    points = Points(e["sample"], torch.zeros(n), torch.zeros(n, dtype=torch.long), e)
+    return objective.target(points)
+
+
+def predictions(seed: int, *names: str) -> dict[str, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(2, 4, 8, 8, generator=rng) for name in names}
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("origin", ["empty", "concept"])
+def test_coefficients_sum_to_one(tiny: TinyModel, eta: float, origin: str) -> None:
+    """Adding a constant to every prediction adds it to the target: eps, v and flow need no cases."""
+    method, e = ESD(eta=eta, origin=origin), predictions(0, "sample", "empty")  # type: ignore[arg-type]
+    moved = {k: v + 5 for k, v in e.items()}
+    torch.testing.assert_close(target(method, tiny(), moved, CAR), target(method, tiny(), e, CAR) + 5)
+
+
+def test_the_2025_form_is_the_papers_target(tiny: TinyModel) -> None:
+    e = predictions(1, "sample", "empty")
+    paper, code = ESD(eta=1), ESD(eta=2, origin="concept")
+    torch.testing.assert_close(target(paper, tiny(), e, CAR), target(code, tiny(), e, CAR))
+    torch.testing.assert_close(target(ESD(eta=1, origin="concept"), tiny(), e, CAR), e["empty"])
+
+
+def test_attribute_target(tiny: TinyModel) -> None:
+    """Erasing c from p: e*(p) − η [e*(c) − e*(0)]."""
+    e = predictions(2, "sample", "empty", "concept")
+    hat = [Concept(name="cowboy hat", within="cowboy")]
+    want = e["sample"] - 3 * (e["concept"] - e["empty"])
+    torch.testing.assert_close(target(ESD(eta=3), tiny(), e, hat), want)
+
+
+def test_mixed_concepts_take_their_own_targets(tiny: TinyModel) -> None:
+    objective = ESD(eta=1).objective(tiny(), [Concept(name="a", within="b"), Concept(name="c")], {}, 0)
+    e = predictions(3, "sample", "empty", "concept")
+    points = Points(e["sample"], torch.zeros(2), torch.tensor([0, 1]), e)
+    got, push = objective.target(points), e["concept"] - e["empty"]
+    torch.testing.assert_close(got[0], (e["sample"] - push)[0])
+    torch.testing.assert_close(got[1], (e["empty"] - push)[1])
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2"])
+def test_eta_minus_one_is_neutral(tiny: TinyModel, loss: str) -> None:
+    """η = −1 asks for what the model already says: the first loss is zero."""
+    losses: list[float] = []
+    ESD(eta=-1, steps=1, grid=4, loss=loss).fit(tiny(), CAR, on_step=lambda _, v: losses.append(v))  # type: ignore[arg-type]
+    assert losses[0] < 1e-5
+
+
+@pytest.mark.parametrize("trajectory", ["fresh", "pool", "renoised"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_it_lowers_its_objective(tiny: TinyModel, trajectory: str, kind: str) -> None:
+    """On points it never trained on, the edited model is nearer to the target than the base was."""
+    model = tiny(prediction_type=kind)
+    method = ESD(eta=30, steps=25, grid=4, batch=4, lr=3e-4, scope="full", trajectory=trajectory)  # type: ignore[arg-type]
+    edit = method.fit(model, CAR)
+
+    def loss(weights: dict[str, torch.Tensor]) -> float:
+        objective = method.objective(model, CAR, weights, seed=99)
+        return sum(objective(step)["erase"].item() for step in range(5))
+
+    base = {name: p.detach() for name, p in model.parameters().items()}
+    assert loss({name: base[name] + d for name, d in edit.delta.items()}) < 0.7 * loss(base)
+
+
+def test_the_model_is_left_as_it_was(tiny: TinyModel) -> None:
+    model = tiny()
+    before = {n: p.clone() for n, p in model.parameters().items()}
+    edit = ESD(steps=2, grid=2, lr=1e-2).fit(model, CAR)
+    assert all(torch.equal(p, before[n]) for n, p in model.parameters().items())
+    assert set(edit.delta) == {n for n in before if "attn2." in n}
+    assert all(d.abs().max() > 0 for d in edit.delta.values())
+
+
+@given(seed=st.integers(0, 3))
+@settings(max_examples=3, deadline=None)
+def test_same_seed_same_edit(tiny: TinyModel, seed: int) -> None:
+    model, method = tiny(), ESD(steps=2, grid=3, trajectory="pool", batch=2, lr=1e-3)
+    assert method.fit(model, CAR, seed=seed).hash == method.fit(model, CAR, seed=seed).hash
+    assert method.fit(model, CAR, seed=seed).hash != method.fit(model, CAR, seed=seed + 1).hash
+
+
+def test_keep_holds_the_kept_caption(tiny: TinyModel, rng: torch.Generator) -> None:
+    """With the preserve term, the kept caption's prediction moves less than without it."""
+    model = tiny()
+    x, kept = model.noise(8, rng), model.encode(["a boat"]).repeat(8)
+    t = torch.linspace(50, 950, 8).long()
+    base, moved = model.predict(x, t, kept), []
+    for keep in ((), ("a boat",)):
+        method = ESD(steps=40, grid=4, batch=4, lr=3e-3, scope="full", trajectory="renoised", keep=keep, keep_weight=3)
+        with method.fit(model, CAR).on(model):
+            moved.append((model.predict(x, t, kept) - base).square().mean().item())
+    assert moved[1] < 0.8 * moved[0]
+
+
+FROZEN = {"sampler": "frozen", "scheduler": "pipeline", "origin": "concept"}
+PAPER = {
+    "esd-2023": {"sampler": "student", "jitter": True, "eta": 1.0, "steps": 1000, "lr": 1e-5, "scope": "xattn"},
+    "esd-2025": {**FROZEN, "eta": 2.0, "steps": 200, "lr": 5e-5},
+    "esd-x-3": {"sampler": "student", "eta": 3.0, "steps": 1000, "lr": 1e-5, "scope": "xattn"},
+    "esd-u-3": {"sampler": "student", "eta": 3.0, "steps": 1000, "lr": 1e-5, "scope": "noxattn"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_presets_are_the_published_values(name: str) -> None:
+    options = ESD(**preset(name).options).model_dump()
+    common = {"trajectory": "fresh", "grid": 50, "guidance": 3.0, "batch": 1, "optimiser": "adam"}
+    assert options | common | PAPER[name] == options

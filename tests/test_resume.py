@@ -1,0 +1,70 @@
+"""A run killed at any moment ends in the same bits as one left alone."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ERASE = ["erase", "car", "--set", "steps=24", "--set", "trajectory=pool", "--set", "grid=6", "--set", "batch=2"]
+SMALL = ["--set", "lr=1e-3", "--json", "--precision", "fp32"]
+
+
+def expunge(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "expunge", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(out: Path, *more: str) -> str:
+    """Hash of the edit that an undisturbed (or resumed) run writes."""
+    process = expunge(*ERASE, *SMALL, "--out", str(out), *more)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    found: str = json.loads(stdout)["hash"]
+    return found
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return finish(tmp_path_factory.mktemp("whole") / "edit.safetensors")
+
+
+@pytest.mark.parametrize("trial", range(3))
+def test_kill_minus_nine_then_resume(tmp_path: Path, undisturbed: str, trial: int) -> None:
+    """Twice killed at random moments after its first snapshot, then resumed to the end."""
+    out, moments = tmp_path / "edit.safetensors", random.Random(trial)
+    snapshot = tmp_path / "edit.safetensors.snapshot"
+    for more in ([], ["--resume"]):
+        process = expunge(*ERASE, *SMALL, "--out", str(out), *more)
+        wait_for(snapshot, process)
+        time.sleep(moments.uniform(0, 1.5))
+        process.kill()
+        process.communicate()
+    if not out.exists():
+        assert snapshot.exists()
+    assert finish(out, "--resume") == undisturbed
+    assert [p.name for p in tmp_path.iterdir()] == ["edit.safetensors"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_finish_the_step_save_and_say_so(tmp_path: Path, number: int, code: int) -> None:
+    out = tmp_path / "edit.safetensors"
+    process = expunge(*ERASE, *SMALL, "--set", "steps=2000", "--out", str(out))
+    wait_for(tmp_path / "edit.safetensors.snapshot", process)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "resume" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
+    assert not out.exists()

@@ -1,0 +1,110 @@
+"""The loop's promises: exact resume, EMA, schedules, guards, signals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from expunge.errors import ExpungeError
+from expunge.rng import torch_rng
+from expunge.training import Snapshots, Trainer, Training, train
+
+
+class Drift:
+    """Extra state that every step reads and changes."""
+
+    def __init__(self) -> None:
+        self.value = torch.zeros(3)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"value": self.value}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.value = state["value"].clone()
+
+
+def make(options: Training) -> tuple[Trainer, Drift]:
+    drift = Drift()
+    return Trainer(
+        {"w": torch.ones(3, requires_grad=True), "v": torch.zeros(2, 2, requires_grad=True)}, options, drift
+    ), drift
+
+
+def loss_of(trainer: Trainer, drift: Drift) -> object:
+    def loss(step: int) -> dict[str, Tensor]:
+        drift.value = drift.value + torch.randn(3, generator=torch_rng(0, "drift", step=step))
+        w, v = trainer.parameters["w"], trainer.parameters["v"]
+        return {"a": ((w - drift.value) ** 2).mean(), "b": (v - 1).square().sum()}
+
+    return loss
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+def test_resume_ends_in_the_same_bits(tmp_path: Path, stop: int, optimiser: str) -> None:
+    values = {"steps": 6, "lr": 0.1, "schedule": "cosine", "warmup": 2, "ema": 0.9, "clip": 1.0, "weight_decay": 0.1}
+    options = Training(optimiser=optimiser, **values)  # type: ignore[arg-type]
+    whole, drift = make(options)
+    want = train(whole, loss_of(whole, drift))  # type: ignore[arg-type]
+    first, drift = make(options)
+    for step in range(stop):
+        first.advance(loss_of(first, drift)(step))  # type: ignore[operator]
+    keeper = Snapshots(tmp_path / "s", "run")
+    keeper.save(first)
+    second, drift = make(options)
+    keeper.load(second)
+    got = train(second, loss_of(second, drift))  # type: ignore[arg-type]
+    assert second.step == 6
+    assert all(torch.equal(got[k], want[k]) for k in want)
+
+
+def test_snapshot_of_another_run_is_refused(tmp_path: Path) -> None:
+    trainer, _ = make(Training(steps=2, lr=0.1))
+    Snapshots(tmp_path / "s", "one").save(trainer)
+    with pytest.raises(ExpungeError, match="another run"):
+        Snapshots(tmp_path / "s", "two").load(trainer)
+
+
+def test_not_finite_stops_and_names_step_and_term() -> None:
+    trainer, _ = make(Training(steps=5, lr=0.1))
+
+    def loss(step: int) -> dict[str, Tensor]:
+        w = trainer.parameters["w"].sum()
+        return {"good": w, "bad": w * (math.nan if step == 3 else 1)}
+
+    with pytest.raises(ExpungeError, match="'bad' is not finite at step 3"):
+        train(trainer, loss)
+    assert torch.isfinite(trainer.parameters["w"]).all()
+
+
+def test_ema_of_a_constant_is_the_constant_and_it_lags() -> None:
+    trainer, _ = make(Training(steps=50, lr=0.1, ema=0.9))
+    result = train(
+        trainer, lambda _: {"a": (trainer.parameters["w"] - 3).square().sum() + 0 * trainer.parameters["v"].sum()}
+    )
+    assert torch.equal(result["v"], torch.zeros(2, 2))
+    assert (result["w"] - trainer.parameters["w"]).abs().max() > 0
+
+
+def test_schedules() -> None:
+    cosine = Training(steps=100, lr=1.0, schedule="cosine", warmup=10)
+    rates = [cosine.rate(i) for i in range(100)]
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.001
+    assert abs(rates[55] - 0.5) < 1e-9
+    assert {Training(lr=0.3, steps=9).rate(i) for i in range(9)} == {0.3}
+
+
+def test_clip_bounds_the_step() -> None:
+    options = Training(steps=1, lr=1.0, clip=1e-3)
+    trainer, _ = make(options)
+    trainer.advance({"a": 1e6 * trainer.parameters["w"].sum() + 0 * trainer.parameters["v"].sum()})
+    assert trainer.parameters["w"].grad is not None
+    assert trainer.parameters["w"].grad.norm() <= 1.001e-3
