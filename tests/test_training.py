@@ -108,3 +108,22 @@ def test_clip_bounds_the_step() -> None:
     trainer.advance({"a": 1e6 * trainer.parameters["w"].sum() + 0 * trainer.parameters["v"].sum()})
     assert trainer.parameters["w"].grad is not None
     assert trainer.parameters["w"].grad.norm() <= 1.001e-3
+
+
+def test_an_infinite_gradient_never_reaches_the_parameters() -> None:
+    """The loss is finite, its derivative is not: sqrt at 0."""
+    trainer, _ = make(Training(steps=1, lr=0.1))
+    with pytest.raises(ExpungeError, match="gradient is not finite at step 0"):
+        trainer.advance({"a": trainer.parameters["v"].sum().sqrt() + 0 * trainer.parameters["w"].sum()})
+    assert torch.isfinite(trainer.parameters["v"]).all()
+
+
+def test_a_flipped_bit_in_a_snapshot_is_noticed(tmp_path: Path) -> None:
+    trainer, _ = make(Training(steps=2, lr=0.1))
+    keeper = Snapshots(tmp_path / "s", "run")
+    keeper.save(trainer)
+    data = bytearray((tmp_path / "s").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "s").write_bytes(bytes(data))
+    with pytest.raises(ExpungeError, match="damaged"):
+        keeper.load(trainer)

@@ -85,8 +85,8 @@ def stack(model: Model, edits: Sequence[str]) -> list[tuple[Any, float]]:
 
 @app.command()
 def erase(
-    concepts: Annotated[list[str], typer.Argument(help="what to erase, by name", metavar="CONCEPT...")],
-    model: ModelName = "smallworld",
+    concepts: Annotated[list[str] | None, typer.Argument(help="what to erase, by name", metavar="CONCEPT...")] = None,
+    model: Annotated[str | None, typer.Option(help="smallworld, a diffusers folder, or a hub id")] = None,
     method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
     scope: Annotated[str | None, typer.Option(help="which weights may change, see `expunge scopes`")] = None,
     within: Annotated[str | None, typer.Option("--from", help="erase as an attribute of this prompt only")] = None,
@@ -107,12 +107,15 @@ def erase(
 
     if recipe and method:
         raise ExpungeError("--recipe and --method both choose a method; give one of them")
-    chosen = recipes.read(recipe) if recipe else recipes.preset(method or erasure.default_preset(model))
+    named = method or erasure.default_preset(model or "smallworld")
+    chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
     built = erasure.build_method(chosen, options)
-    wanted = erasure.concepts_of(concepts, within)
+    wanted = erasure.concepts_of(concepts or [], within) or chosen.concepts
+    if not wanted:
+        raise ExpungeError("nothing to erase: name a concept, such as `expunge erase car`")
     erasure.check_output(out, resume)
-    base = opened(model, device, precision)
+    base = opened(model or chosen.model, device, precision)
     seed = chosen.seed if seed is None else seed
     erasure.check_snapshot(base, built, wanted, out, seed)
     plan = erasure.make_plan(base, built, wanted)
@@ -163,6 +166,8 @@ def generate(
     requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
     base = opened(model, device, precision)
     edits = stack(base, edit or [])
+    passes = len(requests) * steps * (1 if cfg == 1 else 2)
+    say(f"generating {len(requests)} images of {steps} steps: at most {passes} network passes")
     with ExitStack() as applied:
         for one, scale in edits:
             applied.enter_context(one.on(base, scale))
@@ -196,7 +201,9 @@ def demo(
 
     base = opened("smallworld")
     recipe = method or default_preset("smallworld")
-    outcome = demonstration.demo(base, concept, out, recipe=recipe, pictures=pictures, seed=seed)
+    outcome = demonstration.demo(
+        base, concept, out, recipe=recipe, pictures=pictures, seed=seed, on_plan=lambda plan: say(describe(plan.row()))
+    )
     if as_json:
         show({"files": outcome.files, "scores": [s.row() for s in outcome.scores]})
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import smallworld
 from .edit import Edit
-from .erasure import build_method, concepts_of, run
+from .erasure import Plan, build_method, concepts_of, make_plan, run
 from .files import whole, write_json
 from .generation import Request, Settings, images, to_pil
 from .model import Model
@@ -17,7 +17,7 @@ from .picture import grid
 from .recipe import preset
 from .score import Score
 from .smallworld.judge import load_judge
-from .smallworld.survey import Cell, scores, survey, verdicts
+from .smallworld.survey import Cell, examples, scores, survey, verdicts
 
 Seen = dict[Request, dict[str, str]]
 
@@ -67,26 +67,24 @@ class Outcome:
     files: list[Path]
 
 
-def demo(model: Model, concept: str, out: Path, *, recipe: str, pictures: int = 6, seed: int = 0) -> Outcome:
+def demo(
+    model: Model,
+    concept: str,
+    out: Path,
+    *,
+    recipe: str,
+    pictures: int = 6,
+    seed: int = 0,
+    on_plan: Callable[[Plan], None] = lambda _: None,
+) -> Outcome:
     """Erases `concept` and writes edit.safetensors, before_after.png and scores.json into `out`."""
     settings, cells = Settings(steps=20), survey(pictures)
     method, concepts = build_method(preset(recipe), {}), concepts_of([concept])
+    on_plan(make_plan(model, method, concepts))
     files = [out / name for name in ("edit.safetensors", "before_after.png", "scores.json")]
     edit = run(model, method, concepts, files[0], seed=seed, resume=True)
-    before_after(model, edit, shown(concept), settings, files[1])
+    before_after(model, edit, examples(concept), settings, files[1])
     rows = [s for e, n in ((None, "base"), (edit, edit.name)) for s in measure(model, e, cells, settings, [concept], n)]
     about: dict[str, Any] = {**edit.provenance, "edit": edit.hash, "steps": settings.steps, "cfg": settings.cfg}
     write_json(files[2], {"run": about, "scores": [s.row() for s in rows]})
     return Outcome(rows, files)
-
-
-def shown(concept: str) -> list[str]:
-    """Prompts of the picture: the concept in three places, then untouched ones."""
-    return [
-        f"a red cat in the city in the style of {concept}" if concept[:1].isupper() else f"a {concept} in the city",
-        f"a blue boat at the beach by {concept}" if concept[:1].isupper() else f"a {concept} at the beach",
-        "a green truck in the forest",
-        "a red cat in a room in the style of Devi",
-        "a yellow house in the mountains by Kessel",
-        "a photo of a purple church with a stop sign",
-    ]

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .errors import ExpungeError, Interrupted
-from .files import read_tensors, write_tensors
+from .files import hash_tensors, read_tensors, write_tensors
 
 
 class Training(BaseModel):
@@ -78,8 +78,7 @@ class Trainer:
         loss = torch.stack([*terms.values()]).sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.options.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.options.clip)
+        self._tame()
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.rate(self.step)
         self.optimiser.step()
@@ -94,6 +93,12 @@ class Trainer:
                 f"the loss term {bad[0]!r} is not finite at step {self.step}; nothing was saved after the last"
                 " snapshot: lower lr or set clip"
             )
+
+    def _tame(self) -> None:
+        """Refuses a gradient that is not finite, so that no parameter ever becomes so, and clips it."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.options.clip or math.inf)
+        if not torch.isfinite(norm):
+            raise ExpungeError(f"the gradient is not finite at step {self.step}; lower lr, or use precision=fp32")
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -157,7 +162,9 @@ class Snapshots:
 
     def save(self, trainer: Trainer) -> None:
         start = time.monotonic()
-        write_tensors(self.path, trainer.state(), {"step": str(trainer.step), "fingerprint": self.fingerprint})
+        state = trainer.state()
+        metadata = {"step": str(trainer.step), "fingerprint": self.fingerprint, "sha256": hash_tensors(state)}
+        write_tensors(self.path, state, metadata)
         end = time.monotonic()
         self._next = end + (end - start) / self.share
 
@@ -175,6 +182,8 @@ class Snapshots:
             tensors, metadata = read_tensors(self.path)
         except ExpungeError as error:
             raise ExpungeError(f"the snapshot is damaged, remove it to start again: {error}") from error
+        if metadata.get("sha256") != hash_tensors(tensors):
+            raise ExpungeError(f"the snapshot {self.path} is damaged (its content changed); remove it to start again")
         if metadata.get("fingerprint") != self.fingerprint:
             raise ExpungeError(
                 f"{self.path} is a snapshot of another run; remove it, or repeat that run's options to resume it"

@@ -142,6 +142,37 @@ def _memory(k: int, n: int, seed: int) -> Cell:
     return Cell(caption, "memorised", requests, "memory", str(k), (caption,))
 
 
+def examples(concept: str) -> list[str]:
+    """Prompts for a before/after picture: three that call for the concept, and three that do not."""
+    if concept in ARTISTS or concept in SYNONYMS.values():
+        near = [
+            f"a {thing} by {concept}" for thing in ("red cat in the city", "blue boat at the beach", "yellow house")
+        ]
+    elif concept.endswith(" sign"):
+        near = [
+            "a red car in the city",
+            f"a yellow house at the beach with a {concept}",
+            f"a blue cup with a {concept}",
+        ]
+    elif concept in PLACES:
+        near = [f"a {thing} {PLACE_PHRASES[concept]}" for thing in ("red cat", "blue boat", "yellow house")]
+    elif concept in COLOURS:
+        near = [f"a {concept} {thing}" for thing in ("cat in a room", "boat at the beach", "house in the mountains")]
+    elif any(concept == memory.caption for memory in MEMORIES):
+        near = [concept]
+    else:
+        near = [f"a red {concept} in a room", f"a {concept} at the beach", f"a {concept} by Devi"]
+    return near + [text for text in UNTOUCHED if concept not in text][:3]
+
+
+UNTOUCHED = (
+    "a green truck in the forest",
+    "a purple fish in a room by Orsini",
+    "a yellow church in the mountains",
+    "a white boat at the beach",
+)
+
+
 def likeness(images: Tensor, picture: np.ndarray) -> Tensor:
     """Correlation of pixels with a picture (uint8, 64×64×3), for images (n, 3, 64, 64): shape (n,), in [-1, 1]."""
     a, b = images.flatten(1).float(), to_tensor(picture[None]).flatten(1).to(images.device)
