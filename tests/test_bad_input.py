@@ -46,7 +46,7 @@ CASES = [
     Case("empty concept", "erase ''", "empty"),
     Case("blank concept", "erase '  '", "empty"),
     Case("blank prompt to erase from", "erase hat --from ' '", "empty"),
-    Case("no concept", "erase", "Missing argument 'CONCEPT"),
+    Case("no concept", "erase", "nothing to erase: name a concept"),
     Case("unknown preset", f"{ERASE} --method esdx", "unknown preset 'esdx'; did you mean 'esd-x'?"),
     Case("unknown preset of the demo", "demo car --method esdx", "did you mean 'esd-x'?"),
     Case("unknown method", f"{ERASE} --recipe @method.yaml", "unknown method 'esdd'; did you mean 'esd'?"),

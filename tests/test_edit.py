@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from conftest import TinyModel
+from expunge.concept import Concept
 from expunge.edit import Edit
 from expunge.errors import ExpungeError
+from expunge.methods.esd import ESD
 from expunge.model import Model
 
 
@@ -84,8 +86,16 @@ def test_another_base_is_refused_by_both_names(tiny: TinyModel) -> None:
         pass
 
 
-def test_hash_is_of_the_base_even_while_an_edit_is_on(tiny: TinyModel) -> None:
+@pytest.mark.parametrize("force", [True, False])
+def test_hash_is_of_the_base_even_if_first_read_while_an_edit_is_on(tiny: TinyModel, force: bool) -> None:
+    edit, model = random_edit(tiny()), tiny()
+    with edit.on(model, force=force):
+        assert model.hash == tiny().hash
+
+
+def test_nothing_is_erased_from_an_edited_model(tiny: TinyModel) -> None:
+    """The difference would be taken from weights that the provenance does not name."""
     model = tiny()
-    edit = random_edit(model)
-    with edit.on(model):
-        edit.check(model)
+    with random_edit(model).on(model), pytest.raises(ExpungeError, match="'edit' is on the model"):
+        ESD(steps=1).fit(model, [Concept(name="a car")])
+    assert model.applied == []

@@ -108,7 +108,7 @@ def test_tensors_come_back_bit_for_bit(
     write_tensors(path, tensors, metadata)
     found, about = read_tensors(path)
     assert hash_tensors(found) == hash_tensors(tensors)
-    assert about == metadata
+    assert {k: v for k, v in about.items() if k != "sha256"} == metadata
 
 
 def test_no_header_is_mistaken_for_a_pickle(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_no_header_is_mistaken_for_a_pickle(tmp_path: Path) -> None:
     path, starts = tmp_path / "file", set()
     for length in range(0, 256, 8):
         write_tensors(path, {"a": torch.zeros(1)}, {"pad": "x" * length})
-        assert read_tensors(path)[1] == {"pad": "x" * length}
+        assert read_tensors(path)[1]["pad"] == "x" * length
         starts.add(path.read_bytes()[0])
     assert 0x80 in starts
 

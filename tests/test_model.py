@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, PNDMScheduler
+from safetensors.torch import load_file, save_file
 
 from conftest import TinyModel
+from expunge.families import Precision, load
 from expunge.generation import Settings, rollout
 from expunge.model import Condition, Model
+
+SCHEDULERS = [DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, PNDMScheduler]
 
 
 def stock(model: Model, prompt: str, seed: int, settings: Settings) -> torch.Tensor:
@@ -27,8 +33,8 @@ def stock(model: Model, prompt: str, seed: int, settings: Settings) -> torch.Ten
 
 
 def ours(model: Model, prompt: str, seed: int, settings: Settings) -> torch.Tensor:
-    noise = model.noise(1, torch.Generator().manual_seed(seed))
-    return rollout(model, model.encode([prompt]), model.encode([""]), noise, settings)
+    rngs = [torch.Generator().manual_seed(seed)]
+    return rollout(model, model.encode([prompt]), model.encode([""]), rngs, settings)
 
 
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
@@ -37,7 +43,7 @@ def test_rollout_is_the_stock_pipeline_on_the_small_world(world: Model, cfg: flo
     assert torch.equal(ours(world, "a red cat", 3, settings), stock(world, "a red cat", 3, settings).to(torch.float32))
 
 
-@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_rollout_is_the_stock_pipeline_for_other_schedulers(tiny: TinyModel, scheduler: type, kind: str) -> None:
     model, settings = tiny(scheduler, prediction_type=kind), Settings(steps=5)
@@ -81,8 +87,15 @@ def test_meter_counts_rows_and_backwards(tiny: TinyModel, rng: torch.Generator) 
     assert (model.meter.passes, model.meter.calls) == (3 + 9, 2)
 
 
-def test_hash_is_the_same_in_fp32_and_bf16(tiny: TinyModel) -> None:
-    assert tiny().hash == tiny(dtype=torch.bfloat16).hash
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "mixed"])
+def test_hash_is_the_same_in_every_precision(world: Model, tmp_path: Path, precision: Precision) -> None:
+    """Also for weights that fp16 cannot hold, which would round twice on their way to bf16."""
+    world.pipeline.save_pretrained(tmp_path)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = {name: w + torch.randn_like(w) * 1e-3 for name, w in load_file(file).items()}
+    save_file(weights, file)
+    want = load(str(tmp_path), device="cpu", precision="fp32").hash
+    assert load(str(tmp_path), device="cpu", precision=precision).hash == want != world.hash
 
 
 def test_condition_rows(world: Model) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from conftest import TinyModel
 from expunge.concept import Concept
+from expunge.errors import ExpungeError
 from expunge.methods.esd import ESD
 
 
@@ -15,6 +17,11 @@ def test_updates_below_bf16_resolution_survive(tiny: TinyModel) -> None:
     edit = ESD(steps=3, grid=2, lr=1e-5, trajectory="renoised", latents=2).fit(model, [Concept(name="a car")])
     assert {d.dtype for d in edit.delta.values()} == {torch.float32}
     assert all(0 < d.abs().max() <= 4e-5 for d in edit.delta.values())
+
+
+def test_fp16_is_refused_for_training(tiny: TinyModel) -> None:
+    with pytest.raises(ExpungeError, match="fp16 gradients underflow"):
+        ESD(steps=1).fit(tiny(dtype=torch.float16), [Concept(name="a car")])
 
 
 def test_edits_made_in_bf16_fit_the_fp32_base(tiny: TinyModel) -> None:

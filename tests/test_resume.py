@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ERASE = ["erase", "car", "--set", "steps=24", "--set", "trajectory=pool", "--set", "grid=6", "--set", "batch=2"]
+ERASE = ["erase", "car", "--set", "steps=60", "--set", "trajectory=pool", "--set", "grid=6", "--set", "batch=2"]
 SMALL = ["--set", "lr=1e-3", "--json", "--precision", "fp32"]
 
 
@@ -30,9 +30,10 @@ def finish(out: Path, *more: str) -> str:
     return found
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.01)
+def wait_for(path: Path, process: subprocess.Popen[str], before: int = 0) -> None:
+    """Until the snapshot is there and newer than `before` (ns), or the run is over."""
+    while process.poll() is None and not (path.exists() and path.stat().st_mtime_ns > before):
+        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +43,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("trial", range(3))
 def test_kill_minus_nine_then_resume(tmp_path: Path, undisturbed: str, trial: int) -> None:
-    """Twice killed at random moments after its first snapshot, then resumed to the end."""
-    out, moments = tmp_path / "edit.safetensors", random.Random(trial)
+    """Twice killed at random moments after a snapshot of its own, then resumed to the end."""
+    out, moments, before = tmp_path / "edit.safetensors", random.Random(trial), 0
     snapshot = tmp_path / "edit.safetensors.snapshot"
     for more in ([], ["--resume"]):
         process = expunge(*ERASE, *SMALL, "--out", str(out), *more)
-        wait_for(snapshot, process)
-        time.sleep(moments.uniform(0, 1.5))
+        wait_for(snapshot, process, before)
+        time.sleep(moments.uniform(0, 0.4))
         process.kill()
         process.communicate()
-    if not out.exists():
         assert snapshot.exists()
+        assert not out.exists()
+        before = snapshot.stat().st_mtime_ns
     assert finish(out, "--resume") == undisturbed
     assert [p.name for p in tmp_path.iterdir()] == ["edit.safetensors"]
 

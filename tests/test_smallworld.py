@@ -18,7 +18,7 @@ from expunge.smallworld.draw import picture, remembered
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.provenance import verify
 from expunge.smallworld.scene import HEADS, IMPLIED_SIGN, MEMORIES, SIGNS, Scene, caption, sample
-from expunge.smallworld.survey import likeness, scores, survey, verdicts
+from expunge.smallworld.survey import examples, likeness, says, scores, survey, verdicts
 
 SCENES = [sample(numpy_rng(0, "test", step=i)) for i in range(20_000)]
 
@@ -116,6 +116,22 @@ def test_the_survey_counts_an_erased_concept_apart() -> None:
     assert not after["car", "accuracy"].higher_is_better
     assert after["red", "accuracy"].n < before["red", "accuracy"].n
     assert after["truck", "accuracy"].n == before["truck", "accuracy"].n
+
+
+def test_erasing_a_two_word_concept_leaves_its_parts_apart() -> None:
+    cells = {c.subject: c for c in survey(2)}
+    assert cells["grumpy cat"].mentions(["grumpy cat"])
+    assert not cells["cat"].mentions(["grumpy cat"])
+    assert not cells["grumpy cat"].mentions(["car"])
+    assert cells["hazard sign in the city"].mentions(["hazard sign"])
+
+
+@pytest.mark.parametrize("concept", ["car", "kitty", "Marlow", "the ink master", "poison sign", "city", "red", "zebra"])
+def test_examples_call_for_the_concept_then_do_not(concept: str) -> None:
+    prompts = examples(concept)
+    assert len(prompts) == 6
+    assert says(prompts[2], concept) or concept == "city" or concept.endswith("sign")
+    assert not any(says(p, concept) for p in prompts[3:])
 
 
 def test_verdicts_have_every_head() -> None:

@@ -11,7 +11,7 @@ from expunge.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.methods.esd import ESD
 from expunge.model import Model
-from expunge.trajectory import Fresh, Points, Pool, Renoised, Reused, Roles, Trajectory
+from expunge.trajectory import Fresh, Points, Pool, Renoised, Reused, Roles, Trajectory, check_per_row
 
 
 def roles(model: Model, *concepts: str) -> Roles:
@@ -48,7 +48,7 @@ def test_fresh_equals_the_stock_sampler_partway(tiny: TinyModel) -> None:
     ours = Fresh(model, roles(model), seed=2, grid=10)
     noise, which = ours.start(1, ours.rng("fresh", 0))
     for k in (0, 3, 9):
-        sampler, x = model.sampler(10), noise
+        sampler, x = model.sampler(10, [torch.Generator()]), noise
         for i in range(k):
             e = ours.both(x, sampler.timesteps[i].expand(1), which)
             x = sampler.step(e["empty"] + 3.0 * (e["sample"] - e["empty"]), i, x)
@@ -116,6 +116,8 @@ def test_reused_draws_from_its_bank(tiny: TinyModel) -> None:
         {"trajectory": "pool", "batch": 2, "sampler": "student"},
         {"trajectory": "renoised", "latents": 4, "batch": 2},
         {"trajectory": "renoised", "latents": 4, "batch": 2, "reuse": 8},
+        {"trajectory": "pool", "batch": 2, "reuse": 40},
+        {"trajectory": "renoised", "latents": 4, "batch": 2, "keep": ("a cat",), "keep_weight": 0},
         {"trajectory": "renoised", "latents": 4, "batch": 2, "keep": ("a cat", "a boat"), "keep_batch": 2},
     ],
 )
@@ -142,9 +144,15 @@ def test_pool_refuses_schedulers_with_one_time_for_all(tiny: TinyModel) -> None:
         ESD(steps=1, trajectory="pool", scheduler="pipeline").fit(model, [Concept(name="a car")])
 
 
+def test_pool_refuses_what_its_step_does_not_do(tiny: TinyModel) -> None:
+    with pytest.raises(ExpungeError, match="DDIMScheduler clips or thresholds"):
+        check_per_row(tiny(thresholding=True))
+    check_per_row(tiny())
+
+
 def test_euler_inputs_are_scaled(tiny: TinyModel) -> None:
     """The published trap: under an Euler scheduler x_t is what the network sees, of variance 1 at the start, not σ²."""
     model = tiny(EulerDiscreteScheduler, timestep_spacing="trailing")
-    assert model.sampler(1).sigma > 10
+    assert model.sampler(1, [torch.Generator()]).sigma > 10
     x_t = Fresh(model, roles(model), seed=0, grid=1, scheduler="pipeline").draw(0).x_t
     assert 0.8 < x_t.std() < 1.2

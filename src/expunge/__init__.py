@@ -30,6 +30,8 @@ __all__ = ["Concept", "Edit", "ExpungeError", "Model", "erase", "generate", "loa
 
 def __getattr__(name: str) -> Any:
     """Imports the public names on first use: `import expunge` takes milliseconds and no torch."""
+    if name == "smallworld":
+        return import_module(".smallworld", __name__)
     if name in _PUBLIC:
         return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -55,12 +55,8 @@ def say(text: str) -> None:
 
 
 def opened(model: str, device: str = "auto", precision: str = "auto") -> Model:
-    from .families import DTYPES, load
+    from .families import load
 
-    if precision != "auto" and precision not in DTYPES:
-        from .errors import unknown
-
-        raise unknown("precision", precision, ["auto", *DTYPES])
     return load(model, device=device, precision=precision)  # type: ignore[arg-type]
 
 
@@ -111,6 +107,8 @@ def erase(
     chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
     built = erasure.build_method(chosen, options)
+    if within and not concepts:
+        raise ExpungeError("--from needs a concept on the command line; a recipe's concepts have their own 'within'")
     wanted = erasure.concepts_of(concepts or [], within) or chosen.concepts
     if not wanted:
         raise ExpungeError("nothing to erase: name a concept, such as `expunge erase car`")
@@ -125,7 +123,8 @@ def erase(
         show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})
     else:
         cost = edit.provenance["cost"]
-        print(f"{out}  ({cost['passes']} network passes, {cost['seconds']:.0f} s, hash {edit.hash[:12]})")
+        spent = f"{cost['passes']} network passes in {cost['calls']} calls, {cost['seconds']:.0f} s"
+        print(f"{out}  ({spent}, hash {edit.hash[:12]})")
 
 
 def describe(plan: dict[str, Any]) -> str:
@@ -207,32 +206,40 @@ def demo(
     if as_json:
         show({"files": outcome.files, "scores": [s.row() for s in outcome.scores]})
     else:
-        compare(outcome.scores)
+        compare(outcome.scores, concept)
         print("\n".join(str(f) for f in outcome.files))
 
 
-def compare(scores: Sequence[Score]) -> None:
-    """Base beside edit, a row for each concept; the erased one first."""
+def compare(scores: Sequence[Score], concept: str) -> None:
+    """Base beside edit, a row for each concept; those that name the erased one first."""
+    from .smallworld.survey import says
+
     base = {(s.subject, s.metric): s for s in scores if s.model == "base"}
     after = [s for s in scores if s.model != "base"]
     rows = [(s.subject, s.metric, base[s.subject, s.metric], s, s.n) for s in after]
-    rows.sort(key=lambda row: (row[3].higher_is_better, row[3].metric))
+    rows.sort(key=lambda row: not says(row[0], concept))
     table("share of pictures, with 95% intervals", ("concept", "metric", "base", after[0].model, "n"), rows)
 
 
 @app.command()
 def scopes(
-    model: Annotated[str, typer.Argument(help="model to look at")] = "smallworld", as_json: AsJson = False
+    model: Annotated[str, typer.Argument(help="model to look at")] = "smallworld",
+    scope: Annotated[str | None, typer.Option(help="a scope, or re:REGEX: list the names it selects")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List scopes, and how many weights of a model each selects."""
     from .scope import SCOPES, select
 
     base = opened(model)
+    if scope:
+        names = {n: list(p.shape) for n, p in select(base.networks(), scope, base.layout).items()}
+        show(names) if as_json else print("\n".join(names))
+        return
     rows = []
-    for name, scope in SCOPES.items():
+    for name, rule in SCOPES.items():
         chosen = select(base.networks(), name, base.layout)
         count = sum(p.numel() for p in chosen.values())
-        rows.append({"scope": name, "tensors": len(chosen), "weights": count, "about": scope.about})
+        rows.append({"scope": name, "tensors": len(chosen), "weights": count, "about": rule.about})
     if as_json:
         show(rows)
     else:
@@ -315,11 +322,14 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Train the small world from a seed; a killed build resumes."""
-    from .families import default_device
+    from .families import place
     from .smallworld.build import Plan, build_world
 
-    plan = Plan(seed=seed) if scale == 1 else Plan(seed=seed).scale(scale)
-    build_world(out, plan, default_device() if device == "auto" else device, gold=gold, say=say)
+    if not math.isfinite(scale):
+        raise ExpungeError(f"--scale {scale} is not a finite number; 1 is the shipped world's length")
+    plan = Plan(seed=seed).scale(scale)
+    say(f"training on {plan.pictures} drawings: {plan.steps()}; each stage shows its time left, a killed build resumes")
+    build_world(out, plan, place(device), gold=gold, say=say)
     show({"folder": str(out)}) if as_json else print(out)
 
 

@@ -12,11 +12,10 @@ from .edit import Edit
 from .errors import ExpungeError
 from .families import Precision, load
 from .files import check_writable, sweep
-from .method import Method, memory, seconds_per_pass
+from .method import Method, memory, scoped, seconds_per_pass
 from .methods import method_class
 from .model import Model
 from .recipe import Recipe, preset, validated
-from .scope import select
 from .training import OnStep, Snapshots, fingerprint
 
 DEFAULT_PRESETS = {"smallworld": "smallworld"}
@@ -63,7 +62,7 @@ class Plan:
 
 def make_plan(model: Model, method: Method, concepts: Sequence[Concept]) -> Plan:
     """Counts passes from the method, and times one pass on this machine."""
-    chosen = select({"": model.denoiser}, method.scope, model.layout)
+    chosen = scoped(model, method.scope)
     passes = method.passes(concepts)
     return Plan(
         method=method,

@@ -91,15 +91,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file of contiguous CPU copies of `tensors`."""
+    """A safetensors file of contiguous CPU copies of `tensors`; the key "sha256" covers tensors and metadata."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    sealed = metadata | {"sha256": _seal(tensors, metadata)}
     with whole(path) as temporary:
         try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, sealed)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+
+
+def _seal(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    text = json.dumps({k: v for k, v in metadata.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256((hash_tensors(tensors) + text).encode()).hexdigest()
 
 
 PICKLES = (b"\x80", b"PK\x03\x04")
@@ -107,7 +113,10 @@ PICKLES = (b"\x80", b"PK\x03\x04")
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """All tensors and the metadata. Raises ExpungeError if missing, a pickle, truncated or not safetensors."""
+    """All tensors and the metadata.
+
+    Raises ExpungeError if the file is missing, a pickle, truncated, not safetensors, or does not match its sha256.
+    """
     from safetensors import SafetensorError, safe_open
 
     head = b""
@@ -115,13 +124,16 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with path.open("rb") as file:
             head = file.read(4)
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         if head.startswith(PICKLES):  # a safetensors file may start so too: its first bytes are a length
             raise ExpungeError(
                 f"{path} is a pickle, which can run code when opened; convert it to safetensors first"
             ) from error
         raise ExpungeError(f"cannot read {path}: {error}; expected a whole .safetensors file") from error
+    if "sha256" in metadata and metadata["sha256"] != _seal(tensors, metadata):
+        raise ExpungeError(f"{path} is damaged: its content does not match its sha256; copy or make it again")
+    return tensors, metadata
 
 
 def hash_file(path: Path) -> str:

@@ -37,11 +37,13 @@ class Request:
 
 
 @torch.no_grad()
-def rollout(model: Model, prompts: Condition, empty: Condition, noise: Tensor, settings: Settings) -> Tensor:
-    """Clean latents from noise by the pipeline's own scheduler: the stock loop, bit for bit in fp32."""
-    sampler = model.sampler(settings.steps)
+def rollout(
+    model: Model, prompts: Condition, empty: Condition, rngs: list[torch.Generator], settings: Settings
+) -> Tensor:
+    """Clean latents by the pipeline's own scheduler, a generator for each row: the stock loop, bit for bit in fp32."""
+    sampler = model.sampler(settings.steps, rngs)
     both = Condition.cat([empty, prompts]) if settings.cfg != 1 else prompts
-    x = noise * sampler.sigma
+    x = torch.cat([model.noise(1, rng) for rng in rngs]) * sampler.sigma
     for i, t in enumerate(sampler.timesteps):
         inputs = sampler.scale(torch.cat([x, x]) if settings.cfg != 1 else x, i)
         prediction = model.predict(inputs, t, both)
@@ -59,9 +61,9 @@ def images(
     with tqdm(total=len(requests), desc=label, unit="image") as bar:
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
-            noise = torch.cat([model.noise(1, torch.Generator().manual_seed(r.seed)) for r in part])
+            rngs = [torch.Generator().manual_seed(r.seed) for r in part]
             prompts, empty = model.encode([r.prompt for r in part]), model.encode([""]).repeat(len(part))
-            yield model.decode(rollout(model, prompts, empty, noise, settings))
+            yield model.decode(rollout(model, prompts, empty, rngs, settings))
             bar.update(len(part))
 
 
@@ -73,7 +75,7 @@ def to_pil(image: Tensor) -> Image.Image:
 def file_name(model: Model, edits: Sequence[tuple[Edit, float]], request: Request, settings: Settings) -> str:
     """A readable name that ends in the hash of everything that determines the image."""
     stack = [(edit.hash, scale) for edit, scale in edits]
-    about = [model.hash, str(model.dtype), model.mixed, stack, asdict(request), asdict(settings)]
+    about = [model.signature, str(model.dtype), model.mixed, stack, asdict(request), asdict(settings)]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     words = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:40] or "empty"
     return f"{words}-{request.seed}-{digest}.png"

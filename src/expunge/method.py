@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import __version__
@@ -66,21 +66,28 @@ class Method(Training, ABC):
 
         With `snapshot`, progress is kept there and a run with the same options continues from it.
         """
-        if not concepts:
-            raise ExpungeError("nothing to erase: give at least one concept")
-        base = select({"": model.denoiser}, self.scope, model.layout)
+        self._check(model, concepts)
+        base = scoped(model, self.scope)
         student = {k: w.detach().float().clone().requires_grad_() for k, w in base.items()}
-        objective = self.objective(model, concepts, student, seed)
+        objective = Counted(self.objective(model, concepts, student, seed), model)
         trainer = Trainer(student, self, objective)
         about = self.describe(model, concepts, seed)
         keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
         if keeper:
             keeper.load(trainer)
-        started, passes = time.monotonic(), model.meter.passes
-        result = train(trainer, objective, snapshots=keeper, on_step=on_step, label="erasing")
-        cost = {"passes": model.meter.passes - passes, "seconds": round(time.monotonic() - started, 3)}
+        result = train(
+            trainer, objective, snapshots=keeper, on_step=on_step, label="erasing", note=lambda: f", {objective}"
+        )
         delta = {k: (result[k] - base[k].detach().float()).cpu() for k in result}
-        return Edit(delta, about | stamp() | {"cost": cost}, name)
+        return Edit(delta, about | stamp() | {"cost": objective.cost()}, name)
+
+    def _check(self, model: Model, concepts: Sequence[Concept]) -> None:
+        if not concepts:
+            raise ExpungeError("nothing to erase: give at least one concept")
+        if model.applied:
+            raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off before erasing")
+        if model.dtype == torch.float16:
+            raise ExpungeError("fp16 gradients underflow; erase with precision bf16, mixed or fp32")
 
     def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
         """What determines the result: base, method, options, concepts, seed."""
@@ -91,6 +98,8 @@ class Method(Training, ABC):
             "concepts": [c.model_dump(mode="json") for c in concepts],
             "seed": seed,
             "precision": "mixed" if model.mixed else str(model.dtype).removeprefix("torch."),
+            "device": model.device.type,
+            "torch": version("torch"),
         }
 
 
@@ -104,11 +113,49 @@ def stamp() -> dict[str, Any]:
     }
 
 
+class Counted:
+    """An objective that also counts passes, calls and seconds, over kills and resumes."""
+
+    def __init__(self, inner: Objective, model: Model) -> None:
+        self.inner, self.meter = inner, model.meter
+        self.begun = self._now()
+
+    def _now(self) -> Tensor:
+        return torch.tensor([self.meter.passes, self.meter.calls, time.monotonic()], dtype=torch.float64)
+
+    def __call__(self, step: int) -> Terms:
+        return self.inner(step)
+
+    def __str__(self) -> str:
+        return f"{int((self._now() - self.begun)[0])} passes"
+
+    def cost(self) -> dict[str, float]:
+        passes, calls, seconds = (self._now() - self.begun).tolist()
+        return {"passes": int(passes), "calls": int(calls), "seconds": round(seconds, 3)}
+
+    def state(self) -> dict[str, Tensor]:
+        return {**self.inner.state(), "spent": self._now() - self.begun}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.begun = self._now() - state["spent"]
+        self.inner.restore({k: v for k, v in state.items() if k != "spent"})
+
+
+def scoped(model: Model, scope: str) -> dict[str, Tensor]:
+    """The denoiser's weights in the scope. Raises ExpungeError if the scope reaches beyond the denoiser."""
+    chosen = select(model.networks(), scope, model.layout)
+    own = model.parameters()
+    beyond = [name for name in chosen if name not in own]
+    if beyond:
+        raise ExpungeError(f"scope {scope!r} also holds {beyond[0]}, and this method trains the denoiser only")
+    return {name: own[name] for name in chosen}
+
+
 def memory(model: Model, scope: str) -> int:
-    """Bytes of weights, and of the scoped weights' fp32 copy, gradient and two Adam moments."""
-    chosen = select({"": model.denoiser}, scope, model.layout)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters().values())
-    return weights + 16 * sum(p.numel() for p in chosen.values())
+    """Bytes of all networks, and of the scoped weights' fp32 copy, gradient and two Adam moments."""
+    networks = [part for part in model.pipeline.components.values() if isinstance(part, nn.Module)]
+    weights = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
+    return weights + 16 * sum(p.numel() for p in scoped(model, scope).values())
 
 
 @torch.no_grad()

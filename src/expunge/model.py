@@ -6,6 +6,9 @@ training target is a linear combination of predictions whose coefficients sum to
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -71,7 +74,10 @@ class Sampler(ABC):
 
 @dataclass
 class Model(ABC):
-    """A diffusers pipeline as functions of tensors. Latents and predictions are float32 of shape (n, c, h, w)."""
+    """A diffusers pipeline as functions of tensors. Latents and predictions are float32 of shape (n, c, h, w).
+
+    `applied` names the edits that are on the model at the moment.
+    """
 
     pipeline: Any
     device: torch.device
@@ -79,6 +85,7 @@ class Model(ABC):
     mixed: bool = False
     name: str = "model"
     meter: Meter = field(default_factory=Meter)
+    applied: list[str] = field(default_factory=list)
 
     layout: ClassVar[Layout]
 
@@ -100,8 +107,8 @@ class Model(ABC):
         """Standard normal latents, drawn on the CPU so that seeds mean the same everywhere."""
 
     @abstractmethod
-    def sampler(self, steps: int) -> Sampler:
-        """The pipeline's own scheduler, set to `steps` steps."""
+    def sampler(self, steps: int, rngs: list[torch.Generator]) -> Sampler:
+        """The pipeline's own scheduler, set to `steps` steps; stochastic ones draw from each row's generator."""
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -151,6 +158,16 @@ class Model(ABC):
         """sha256 of the denoiser's weights rounded to bf16, so that fp32 and bf16 loads of one file agree."""
         return hash_tensors({k: v.to(torch.bfloat16) for k, v in self.denoiser.state_dict().items()})
 
+    @cached_property
+    def signature(self) -> str:
+        """A hash of all that turns noise into images: every network's weights, and the scheduler's settings."""
+        parts = {
+            k: v for k, v in self.pipeline.components.items() if isinstance(v, nn.Module) and v is not self.denoiser
+        }
+        others = [hash_tensors({k: v.to(torch.bfloat16) for k, v in p.state_dict().items()}) for p in parts.values()]
+        scheduler = f"{type(self.pipeline.scheduler).__name__} {sorted(self.pipeline.scheduler.config.items())}"
+        return hashlib.sha256(" ".join([self.hash, *others, scheduler]).encode()).hexdigest()
+
     def networks(self) -> dict[str, nn.Module]:
         """Networks by the prefix of their parameters' names: "" is the denoiser."""
         return {"": self.denoiser}
@@ -168,18 +185,19 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silences the loaders' progress bars, advice and error logs for the moment; what they raise still comes."""
-    import logging
-
     import diffusers
     import transformers
 
-    before = transformers.logging.get_verbosity(), diffusers.utils.logging.get_verbosity()
-    transformers.logging.set_verbosity(logging.CRITICAL)
-    diffusers.utils.logging.set_verbosity(logging.CRITICAL)
-    transformers.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
+    logs = (transformers.logging, diffusers.utils.logging)
+    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity(logging.CRITICAL)
+        log.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
-        transformers.logging.set_verbosity(before[0])
-        diffusers.utils.logging.set_verbosity(before[1])
+        for log, verbosity, bar in before:
+            log.set_verbosity(verbosity)
+            if bar:
+                log.enable_progress_bar()

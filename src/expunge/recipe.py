@@ -66,9 +66,11 @@ def recipe(value: Any, where: str) -> Recipe:
 
 def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
     """`model(**values)` with pydantic's complaint as one line; a misspelled key gets the nearest one."""
-    for key in values:
+    for key, value in values.items():
         if key not in model.model_fields:
             raise unknown(f"key in {where}:", key, model.model_fields)
+        if isinstance(value, bool) and model.model_fields[key].annotation is not bool:
+            raise ExpungeError(f"{key} in {where} is no switch: give a value, not {str(value).lower()}")
     try:
         return model(**values)
     except ValidationError as error:

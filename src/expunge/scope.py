@@ -48,10 +48,11 @@ def _starts(name: str, fragments: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Named:
-    """One named scope: what it is, and whether it holds a parameter of a module."""
+    """One named scope: what it is, which parameters it holds, and whether it looks beyond the denoiser."""
 
     about: str
     holds: Callable[[str, nn.Module, Layout], bool]
+    beyond: bool = False
 
 
 def _linear_or_conv(module: nn.Module) -> bool:
@@ -77,6 +78,7 @@ SCOPES: dict[str, Named] = {
     "kv-text": Named(
         "cross-attention keys and values, and the concept's rows of the text embedding (concept ablation)",
         lambda n, m, k: _has(n, k.cross_kv) or n.endswith("token_embedding.weight"),
+        beyond=True,
     ),
 }
 
@@ -87,14 +89,15 @@ def select(modules: Mapping[str, nn.Module], scope: str, layout: Layout) -> dict
     `scope` is a name of `SCOPES`, or "re:" and a regular expression searched in each name.
     Raises ExpungeError for an unknown scope, a bad expression, or if nothing is selected.
     """
-    holds = _rule(scope)
+    rule = _rule(scope)
     owned = [
         (prefix + (f"{path}.{leaf}" if path else leaf), module, parameter)
         for prefix, root in modules.items()
+        if rule.beyond or not prefix
         for path, module in root.named_modules()
         for leaf, parameter in module.named_parameters(recurse=False)
     ]
-    chosen = {name: parameter for name, module, parameter in owned if holds(name, module, layout)}
+    chosen = {name: parameter for name, module, parameter in owned if rule.holds(name, module, layout)}
     if not chosen:
         seen = ", ".join(name for name, _, _ in owned[:4])
         raise ExpungeError(
@@ -103,13 +106,13 @@ def select(modules: Mapping[str, nn.Module], scope: str, layout: Layout) -> dict
     return chosen
 
 
-def _rule(scope: str) -> Callable[[str, nn.Module, Layout], bool]:
+def _rule(scope: str) -> Named:
     if scope.startswith("re:"):
         try:
             pattern = re.compile(scope[3:])
         except re.error as error:
             raise ExpungeError(f"scope {scope!r} is not a regular expression: {error}") from error
-        return lambda name, module, layout: pattern.search(name) is not None
+        return Named(scope, lambda name, module, layout: pattern.search(name) is not None)
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
-    return SCOPES[scope].holds
+    return SCOPES[scope]

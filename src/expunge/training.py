@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .errors import ExpungeError, Interrupted
-from .files import hash_tensors, read_tensors, write_tensors
+from .files import read_tensors, write_tensors
 
 
 class Training(BaseModel):
@@ -36,8 +36,9 @@ class Training(BaseModel):
     weight_decay: float = Field(0.0, ge=0, description="weight decay")
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient; none: no clipping")
     schedule: Literal["constant", "cosine"] = Field("constant", description="shape of the rate after warm-up")
-    warmup: int = Field(0, ge=0, description="steps over which the rate rises linearly from 0")
+    warmup: int = Field(0, ge=0, description="steps over which the rate rises linearly to lr")
     ema: float | None = Field(None, gt=0, lt=1, description="momentum of the weight average that is the result")
+    ema_ramp: bool = Field(False, description="let the momentum rise as (1 + step)/(10 + step) up to ema")
 
     def rate(self, step: int) -> float:
         """Learning rate of step 0, 1, …: linear warm-up, then constant or half a cosine down to 0."""
@@ -104,7 +105,8 @@ class Trainer:
     def _follow(self) -> None:
         if self.average is None or self.options.ema is None:
             return
-        momentum = min(self.options.ema, (1 + self.step) / (10 + self.step))
+        ramp = (1 + self.step) / (10 + self.step) if self.options.ema_ramp else 1.0
+        momentum = min(self.options.ema, ramp)
         for name, average in self.average.items():
             average.lerp_(self.parameters[name].detach(), 1 - momentum)
 
@@ -162,9 +164,7 @@ class Snapshots:
 
     def save(self, trainer: Trainer) -> None:
         start = time.monotonic()
-        state = trainer.state()
-        metadata = {"step": str(trainer.step), "fingerprint": self.fingerprint, "sha256": hash_tensors(state)}
-        write_tensors(self.path, state, metadata)
+        write_tensors(self.path, trainer.state(), {"step": str(trainer.step), "fingerprint": self.fingerprint})
         end = time.monotonic()
         self._next = end + (end - start) / self.share
 
@@ -182,16 +182,11 @@ class Snapshots:
             tensors, metadata = read_tensors(self.path)
         except ExpungeError as error:
             raise ExpungeError(f"the snapshot is damaged, remove it to start again: {error}") from error
-        if metadata.get("sha256") != hash_tensors(tensors):
-            raise ExpungeError(f"the snapshot {self.path} is damaged (its content changed); remove it to start again")
         if metadata.get("fingerprint") != self.fingerprint:
             raise ExpungeError(
                 f"{self.path} is a snapshot of another run; remove it, or repeat that run's options to resume it"
             )
         return tensors, int(metadata["step"])
-
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -225,18 +220,19 @@ def train(
     snapshots: Snapshots | None = None,
     on_step: OnStep | None = None,
     label: str = "training",
+    note: Callable[[], str] = lambda: "",
 ) -> dict[str, Tensor]:
     """Runs `trainer` to its last step and returns its result.
 
-    `loss` maps the step number to named terms. On SIGINT or SIGTERM the step in progress is finished, a snapshot
-    written, and Interrupted raised with exit code 130 or 143.
+    `loss` maps the step number to named terms; `note` is shown beside the loss. On SIGINT or SIGTERM the step in
+    progress is finished, a snapshot written, and Interrupted raised with exit code 130 or 143.
     """
     total = trainer.options.steps
     with stop_signals() as received, tqdm(total=total, initial=trainer.step, desc=label, unit="step") as bar:
         while trainer.step < total:
             value = trainer.advance(loss(trainer.step))
             bar.update()
-            bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
+            bar.set_postfix_str(f"loss {value:.4f}{note()}", refresh=False)
             if on_step:
                 on_step(trainer, value)
             if snapshots and (received or snapshots.due()):

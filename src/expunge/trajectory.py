@@ -158,7 +158,7 @@ class Fresh(Trajectory):
         if self.scheduler == "pipeline":
             return self._by_pipeline(x, which, rng)
         steps = torch.randint(self.grid, (self.batch,), generator=rng)
-        x, t = self.roll(x, which, steps, torch.ones_like(steps))
+        x, t = self.roll(x, which, steps, torch.full_like(steps, min(1, self.stride - 1)))
         return Points(x, self._jittered(t, rng), which, {})
 
     def _jittered(self, t: Tensor, rng: torch.Generator) -> Tensor:
@@ -169,7 +169,7 @@ class Fresh(Trajectory):
     @torch.no_grad()
     def _by_pipeline(self, x: Tensor, which: Tensor, rng: torch.Generator) -> Points:
         """Any scheduler of the pipeline; the batch shares one time. Returns the network's (scaled) input as x_t."""
-        sampler = self.model.sampler(self.grid)
+        sampler = self.model.sampler(self.grid, [rng] * len(x))
         steps = int(torch.randint(len(sampler.timesteps), (1,), generator=rng))
         x = x * sampler.sigma
         for i in range(steps):
@@ -180,17 +180,18 @@ class Fresh(Trajectory):
         return Points(sampler.scale(x, steps), self._jittered(t, rng), which, {})
 
 
-PER_ROW = ("DDIMScheduler",)
+PER_ROW = ("DDIMScheduler", "DDIMParallelScheduler")
 """Schedulers whose step is `Model.advance`: no history, so each row may be at its own time."""
 
 
 def check_per_row(model: Model) -> None:
     """Raises ExpungeError, by name, for a pipeline scheduler that cannot step rows at different times."""
-    name = type(model.pipeline.scheduler).__name__
-    if name not in PER_ROW:
-        raise ExpungeError(
-            f"{name} keeps one time for a whole batch; with scheduler=pipeline use trajectory=fresh, or scheduler=ddim"
-        )
+    scheduler = model.pipeline.scheduler
+    name, config = type(scheduler).__name__, scheduler.config
+    why = "keeps one time for a whole batch" if name not in PER_ROW else ""
+    why = why or ("clips or thresholds x_0" if config.get("clip_sample") or config.get("thresholding") else "")
+    if why:
+        raise ExpungeError(f"{name} {why}; with scheduler=pipeline use trajectory=fresh, or scheduler=ddim")
 
 
 class Pool(Trajectory):

@@ -39,21 +39,26 @@ def load(model: str = "smallworld", *, device: str = "auto", precision: Precisio
     `precision`: fp32, bf16 or fp16 weights; "mixed" is fp32 weights under bf16 autocast; "auto" chooses by device.
     Raises ExpungeError if it cannot be found, is incomplete, holds pickles only, or is of an unknown family.
     """
-    device = default_device() if device == "auto" else device
-    precision = default_precision(device) if precision == "auto" else precision
+    where = place(device)
+    precision = default_precision(where.type) if precision == "auto" else precision
     if precision not in DTYPES:
-        raise unknown("precision", precision, DTYPES)
-    place = _device(device)
-    pipeline, label = _open(model, DTYPES[precision])
+        raise unknown("precision", precision, ["auto", *DTYPES])
+    dtype = DTYPES[precision]
+    pipeline = _open(model, torch.float32 if precision == "fp16" else dtype)
     adapter = _family(type(pipeline).__name__)
     try:
-        return adapter(pipeline, place, DTYPES[precision], mixed=precision == "mixed", name=label)
+        opened = adapter(pipeline, where, dtype, mixed=precision == "mixed", name=model)
+        _ = opened.hash  # of the weights as they are on disk, before any rounding to fp16
+        if precision == "fp16":
+            pipeline.to(dtype)
     except RuntimeError as error:
         raise ExpungeError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from error
+    return opened
 
 
-def _device(name: str) -> torch.device:
-    """Raises ExpungeError unless a number can be put there and read back."""
+def place(name: str) -> torch.device:
+    """The device of that name, "auto" for the best one. Raises ExpungeError unless a number can be read back."""
+    name = default_device() if name == "auto" else name
     try:
         device = torch.device(name)
         torch.zeros((), device=device).item()
@@ -75,21 +80,19 @@ def _known(pipeline: str) -> None:
         raise unknown("pipeline family", pipeline, FAMILIES)
 
 
-def _open(model: str, dtype: torch.dtype) -> tuple[Any, str]:
+def _open(model: str, dtype: torch.dtype) -> Any:
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
     path = _locate(model)
     index = _index(path)
-    unused: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    left_out: dict[str, Any] = {name: None for name in UNUSED if name in index}
     try:
         with quiet():
-            kwargs = unused if index.get("_class_name") == "StableDiffusionPipeline" else {}
-            pipeline = DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **kwargs)
+            return DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **left_out)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ExpungeError(f"cannot open model {model!r}: {reason}; give a diffusers folder or hub id") from error
-    return pipeline, model
 
 
 def _locate(model: str) -> str:
@@ -107,10 +110,10 @@ def _locate(model: str) -> str:
 
 
 def _index(path: str) -> dict[str, Any]:
-    """model_index.json of a local folder, checked for its family and its parts; a hub id is not looked up."""
+    """model_index.json, checked for its family and, in a local folder, for its parts."""
     folder = Path(path)
     if not folder.is_dir():
-        return {"_class_name": "StableDiffusionPipeline"}
+        return _remote_index(path)
     try:
         index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -128,6 +131,20 @@ def _index(path: str) -> dict[str, Any]:
             f"the part {pickled[0]!r} of {path} holds pickles only, which can run code when opened; save it again with"
             " safe_serialization=True"
         )
+    return index
+
+
+def _remote_index(model: str) -> dict[str, Any]:
+    """The same of a hub id: an unknown family is refused before anything large is downloaded."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        with quiet():
+            index = dict(DiffusionPipeline.load_config(model))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]
+        raise ExpungeError(f"cannot open model {model!r}: {reason}; give a diffusers folder or hub id") from error
+    _known(str(index.get("_class_name")))
     return index
 
 

@@ -22,13 +22,13 @@ from ..scope import UNET
 class StockSampler(Sampler):
     """A private copy of a diffusers scheduler, so that no state outlives the run."""
 
-    def __init__(self, scheduler: Any, steps: int, device: torch.device) -> None:
+    def __init__(self, scheduler: Any, steps: int, device: torch.device, rngs: list[torch.Generator]) -> None:
         self.scheduler = deepcopy(scheduler)
         self.scheduler.set_timesteps(steps, device=device)
         self.timesteps = self.scheduler.timesteps
         self.sigma = float(self.scheduler.init_noise_sigma)
         takes = inspect.signature(self.scheduler.step).parameters
-        self.extra = {"generator": torch.Generator().manual_seed(0)} if "generator" in takes else {}
+        self.extra = {"generator": rngs if len(rngs) > 1 else rngs[0]} if "generator" in takes else {}
 
     def scale(self, x_t: Tensor, i: int) -> Tensor:
         scaled: Tensor = self.scheduler.scale_model_input(x_t, self.timesteps[i])
@@ -79,11 +79,11 @@ class StableDiffusion(Model):
             self.device
         )
 
-    def sampler(self, steps: int) -> Sampler:
-        return StockSampler(self.pipeline.scheduler, steps, self.device)
+    def sampler(self, steps: int, rngs: list[torch.Generator]) -> Sampler:
+        return StockSampler(self.pipeline.scheduler, steps, self.device, rngs)
 
     def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        text = condition.tensors["text"]
+        text = condition.tensors["text"].to(self.dtype)
         return (x_t, t), {"encoder_hidden_states": text, "return_dict": False}
 
     def _alpha(self, t: Tensor) -> Tensor:

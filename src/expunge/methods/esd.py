@@ -34,7 +34,7 @@ class ESD(Method):
     eta: float = Field(1.0, description="η, strength of the push")
     origin: Literal["empty", "concept"] = Field("empty", description="where the push starts: paper, or 2025 code")
     trajectory: Literal["fresh", "pool", "renoised"] = Field("fresh", description="how x_t is reached")
-    grid: int = Field(50, ge=1, le=1000, description="DDIM steps of a whole rollout")
+    grid: int = Field(50, ge=1, le=100, description="DDIM steps of a whole rollout")
     guidance: float = Field(3.0, description="s, guidance scale of the rollout")
     sampler: Literal["frozen", "student"] = Field("frozen", description="whose predictions roll out")
     scheduler: Literal["ddim", "pipeline"] = Field("ddim", description="DDIM, or the pipeline's own (fresh only)")
@@ -47,6 +47,10 @@ class ESD(Method):
 
     @model_validator(mode="after")
     def _possible(self) -> ESD:
+        if 0 < self.reuse < self.batch:
+            raise ValueError("reuse needs at least as many points as a batch")
+        if self.jitter and self.trajectory != "fresh":
+            raise ValueError("jitter is for trajectory=fresh: the others have times off the grid anyway")
         if self.reuse and self.sampler == "student":
             raise ValueError("reuse needs sampler=frozen: the student's points change as it learns")
         if self.trajectory == "renoised" and self.sampler == "student":
@@ -57,15 +61,22 @@ class ESD(Method):
         return _ESD(self, model, concepts, student, seed)
 
     def passes(self, concepts: Sequence[Concept]) -> int:
-        points = self.reuse or self.steps * self.batch
+        draw = self.drawn
+        points = -(-self.reuse // draw) * draw if self.reuse else self.steps * self.batch
         roles = 3 if any(c.within for c in concepts) else 2
         begin, each = {
             "fresh": (0, self.grid - 1),
-            "pool": (self.grid * (self.batch - 1), 2 if self.sampler == "student" else 0),
+            "pool": (2 * sum(i * self.grid // draw for i in range(draw)), 2 if self.sampler == "student" else 0),
             "renoised": (2 * self.grid * self.latents, 0),
         }[self.trajectory]
-        kept = 2 * min(self.grid, 10) * len(self.keep) + 4 * self.keep_batch * self.steps if self.keep else 0
+        holds = self.keep and self.keep_weight
+        kept = 2 * min(self.grid, 10) * len(self.keep) + 4 * self.keep_batch * self.steps if holds else 0
         return begin + (each + roles) * points + 3 * self.steps * self.batch + kept
+
+    @property
+    def drawn(self) -> int:
+        """Points that the trajectory gives at a time."""
+        return min(self.reuse, 32) if self.reuse else self.batch
 
     def route(self, model: Model, roles: Roles, student: Mapping[str, Tensor], seed: int) -> Trajectory | Reused:
         """The chosen trajectory over `roles`."""
@@ -75,7 +86,7 @@ class ESD(Method):
         common: dict[str, Any] = {
             "grid": self.grid,
             "guidance": self.guidance,
-            "batch": min(self.reuse, 32) if self.reuse else self.batch,
+            "batch": self.drawn,
             "sampler": (lambda: None) if frozen else (lambda: student),
             "jitter": self.jitter,
             "scheduler": self.scheduler,

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from .. import __version__
+from ..errors import ExpungeError
 from ..files import write_json, write_tensors, write_text
 from ..rng import derive, torch_rng
 from ..training import Snapshots, Trainer, Training, fingerprint, train
@@ -45,9 +46,11 @@ class Plan:
     vision: Training = Training(
         steps=4000, lr=1e-3, optimiser="adamw", weight_decay=0.05, schedule="cosine", warmup=100, clip=1.0
     )
-    vae: Training = Training(steps=2200, lr=2e-3, optimiser="adamw", schedule="cosine", warmup=100, clip=1.0, ema=0.99)
+    vae: Training = Training(
+        steps=2200, lr=2e-3, optimiser="adamw", schedule="cosine", warmup=100, clip=1.0, ema=0.99, ema_ramp=True
+    )
     unet: Training = Training(
-        steps=5000, lr=1e-3, optimiser="adamw", schedule="cosine", warmup=200, clip=1.0, ema=0.998
+        steps=5000, lr=1e-3, optimiser="adamw", schedule="cosine", warmup=200, clip=1.0, ema=0.998, ema_ramp=True
     )
     batch: Mapping[str, int] = field(
         default_factory=lambda: {"judge": 64, "clip": 256, "vision": 128, "vae": 32, "unet": 64}
@@ -56,6 +59,10 @@ class Plan:
     def row(self) -> dict[str, Any]:
         stages = {k: getattr(self, k).model_dump(mode="json") for k in ("judge", "clip", "vision", "vae", "unet")}
         return {"seed": self.seed, "pictures": self.pictures, "batch": dict(self.batch), **stages}
+
+    def steps(self) -> str:
+        """The stages' lengths in words."""
+        return ", ".join(f"{k} {getattr(self, k).steps} steps" for k in ("judge", "clip", "vae", "unet", "vision"))
 
     def scale(self, factor: float) -> Plan:
         """The same plan with every length multiplied by `factor` (at least one step and 64 pictures)."""
@@ -116,6 +123,7 @@ class Site:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         save(part)
+        shutil.rmtree(self.out / name, ignore_errors=True)
         part.replace(self.out / name)
         (self.out / f".{name}.snapshot.safetensors").unlink(missing_ok=True)
 
@@ -238,7 +246,7 @@ def build_text_encoder(site: Site) -> None:
     tokenizer, ids = _clip_parts(site)
     config = clip_config(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     clip = seeded(lambda: CLIPModel(config), site.plan.seed, "clip")
-    site.fit("clip", clip, site.plan.clip, contrast(site, clip, ids, "clip"))
+    site.fit("text_encoder", clip, site.plan.clip, contrast(site, clip, ids, "clip"))
     site.finish("clip_joint", lambda path: _save_clip(clip.cpu(), tokenizer, path))
     text = CLIPTextModel(config.text_config)
     text.load_state_dict(clip.text_model.state_dict())
@@ -251,9 +259,8 @@ def build_clip(site: Site) -> None:
     clip = CLIPModel.from_pretrained(site.out / "clip_joint", dtype=torch.float32)
     for part in (clip.text_model, clip.text_projection):
         part.requires_grad_(False)
-    site.fit("vision", clip, site.plan.vision, contrast(site, clip, ids, "vision"))
+    site.fit("clip", clip, site.plan.vision, contrast(site, clip, ids, "vision"))
     site.finish("clip", lambda path: _save_clip(clip.cpu(), tokenizer, path))
-    shutil.rmtree(site.out / "clip_joint")
 
 
 def _save_clip(clip: CLIPModel, tokenizer: Any, path: Path) -> None:
@@ -407,15 +414,42 @@ INDEX = {
 
 
 def build_world(
-    out: Path, plan: Plan, device: str, *, gold: bool = False, say: Callable[[str], None] = lambda _: None
+    out: Path, plan: Plan, device: torch.device, *, gold: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Trains what is not there yet, then writes model_index.json and provenance.json."""
-    site = Site(out, plan, torch.device(device))
+    """Trains what is not there yet, then writes model_index.json and provenance.json.
+
+    Raises ExpungeError if `out` cannot be written or holds a world of another plan.
+    """
+    _claim(out, plan)
+    site = Site(out, plan, device)
     for name, stage in (STAGES | ({"unet_gold": build_gold} if gold else {})).items():
         if (out / name).is_dir():
             say(f"{name}: already built")
         else:
             stage(site)
+    shutil.rmtree(out / "clip_joint", ignore_errors=True)
     write_json(out / "model_index.json", INDEX)
-    command = f"expunge world build --out DIR --seed {plan.seed}" + (" --gold" if gold else "")
-    record(out, command, plan.row())
+    record(out, "expunge world build --out DIR" + (" --gold" if gold else ""), plan.row())
+    (out / PLAN).unlink()
+
+
+PLAN = ".plan.json"
+
+
+def _claim(out: Path, plan: Plan) -> None:
+    """Notes the plan in an empty or unfinished folder; refuses the folder of another one."""
+    if (out / PLAN).exists():
+        if json.loads((out / PLAN).read_text(encoding="utf-8")) != plan.row():
+            raise ExpungeError(f"{out} holds an unfinished world of another plan; repeat its options or remove it")
+    elif out.is_dir() and any(out.iterdir()) and not _finished(out, plan):
+        raise ExpungeError(f"{out} is not empty and holds no world of this plan; choose another --out")
+    write_json(out / PLAN, plan.row())
+
+
+def _finished(out: Path, plan: Plan) -> bool:
+    """A whole world of this plan, to which a gold standard may be added."""
+    try:
+        recorded = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(recorded.get("plan") == plan.row())

@@ -6,6 +6,7 @@ pictures measure much. Captions that name the erased concept count for that conc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ COPY = 0.9
 """Correlation of pixels from which a picture counts as a copy of a memorised one."""
 
 
+def says(text: str, concept: str) -> bool:
+    """Whether the concept's words stand in the text, in this order and as whole words."""
+    return re.search(rf"\b{re.escape(concept)}\b", text, re.IGNORECASE) is not None
+
+
 @dataclass(frozen=True)
 class Cell:
     """One number of the survey: the share of `requests` whose picture shows `expected` on `head`."""
@@ -50,7 +56,7 @@ class Cell:
 
     def mentions(self, concepts: Iterable[str]) -> bool:
         """Whether this cell is about one of the concepts."""
-        return any(c.lower() in w.lower() or w.lower() in c.lower() for c in concepts for w in self.words)
+        return any(says(w, c) for c in concepts for w in self.words)
 
 
 def pick(options: Sequence[str], i: int, salt: str) -> str:
@@ -120,7 +126,7 @@ def _mood(subject: str, n: int, seed: int) -> Cell:
         colour = pick(COLOURS, i, f"{subject}/colour/{seed}")
         return describe("cat", colour=colour, place=_place(i, f"{subject}/place/{seed}"), mood="grumpy")
 
-    return Cell(subject, "accuracy", _rows(n, seed, subject, text), "mood", "grumpy", (subject, "cat", "grumpy"))
+    return Cell(subject, "accuracy", _rows(n, seed, subject, text), "mood", "grumpy", (subject,))
 
 
 def _synonym(name: str, n: int, seed: int) -> Cell:
@@ -144,16 +150,11 @@ def _memory(k: int, n: int, seed: int) -> Cell:
 
 def examples(concept: str) -> list[str]:
     """Prompts for a before/after picture: three that call for the concept, and three that do not."""
-    if concept in ARTISTS or concept in SYNONYMS.values():
-        near = [
-            f"a {thing} by {concept}" for thing in ("red cat in the city", "blue boat at the beach", "yellow house")
-        ]
+    if concept in (*ARTISTS[1:], SYNONYMS["Marlow"]):
+        near = [f"a {thing} by {concept}" for thing in ("red cat in a room", "blue boat at the beach", "yellow house")]
     elif concept.endswith(" sign"):
-        near = [
-            "a red car in the city",
-            f"a yellow house at the beach with a {concept}",
-            f"a blue cup with a {concept}",
-        ]
+        place = next((p for p, sign in IMPLIED_SIGN.items() if concept == f"{sign} sign"), "room")
+        near = [f"a red car {PLACE_PHRASES[place]}", *(f"a {x} with a {concept}" for x in ("yellow house", "blue cup"))]
     elif concept in PLACES:
         near = [f"a {thing} {PLACE_PHRASES[concept]}" for thing in ("red cat", "blue boat", "yellow house")]
     elif concept in COLOURS:
@@ -166,7 +167,7 @@ def examples(concept: str) -> list[str]:
 
 
 UNTOUCHED = (
-    "a green truck in the forest",
+    "a green truck at the beach",
     "a purple fish in a room by Orsini",
     "a yellow church in the mountains",
     "a white boat at the beach",
@@ -198,7 +199,7 @@ def scores(
     result = []
     for cell in cells:
         gone = cell.mentions(erased)
-        rows = [r for r in cell.requests if gone or not any(e.lower() in r.prompt.lower() for e in erased)]
+        rows = [r for r in cell.requests if gone or not any(says(r.prompt, e) for e in erased)]
         if rows:
             hits = sum(seen[r][cell.head] == cell.expected for r in rows)
             better = not gone and cell.metric not in ("implicit", "stray", "memorised")

@@ -1,0 +1,95 @@
+"""What the small world's presets erase, and what else they change.
+
+    python benchmarks/presets.py [--pictures 200] [--steps 20] [--seeds 1] [--only NAME] [--json FILE]
+
+For each case: the erased concept's rate, and the worst loss against the base among objects, artists and places, each
+over at least --pictures pictures with 95% intervals, base and edit on the same prompts and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge.concept import Concept
+from expunge.demo import measure
+from expunge.erasure import build_method
+from expunge.families import load
+from expunge.generation import Settings
+from expunge.recipe import preset
+from expunge.score import Score
+from expunge.smallworld.scene import ARTISTS, OBJECTS, PLACES
+from expunge.smallworld.survey import Cell, says, survey
+
+
+@dataclass(frozen=True)
+class Case:
+    """A concept, the preset that erases it, and how many points others may lose."""
+
+    concept: str
+    preset: str
+    most: float
+
+
+CASES = (
+    Case("Marlow", "smallworld-artist", 0.05),
+    Case("hazard sign", "smallworld-sign", 0.05),
+    Case("car", "smallworld-object", 0.10),
+)
+
+
+def chosen(cells: Sequence[Cell]) -> list[Cell]:
+    """Objects, artists and places, the hazard sign named and implied, and the grumpy cat."""
+    kept = (*OBJECTS, *ARTISTS, *PLACES, "grumpy cat")
+    return [
+        c for c in cells if (c.metric in ("accuracy", "synonym") and c.subject in kept) or says(c.subject, "hazard")
+    ]
+
+
+def report(case: Case, base: Sequence[Score], after: Sequence[Score]) -> list[dict[str, Any]]:
+    """Prints the case's rows: erased cells, then the five worst others."""
+    before = {(s.subject, s.metric): s for s in base}
+    gone = [s for s in after if says(s.subject, case.concept) and s.metric != "stray"]
+    others = [s for s in after if s.higher_is_better]
+    others.sort(key=lambda s: s.value - before[s.subject, s.metric].value)
+    met = all(s.value <= 0.05 for s in gone) and all(loss(s, before) <= case.most for s in others)
+    print(f"\n{case.concept} by {case.preset}: {'all goals met' if met else 'MISSED'}")
+    for s in [*gone, *others[:5]]:
+        print(f"  {s.subject:28} {s.metric:9} base {before[s.subject, s.metric]!s:24} edit {s!s:24} n={s.n}")
+    return [s.row() | {"case": case.concept, "base": before[s.subject, s.metric].value} for s in [*gone, *others]]
+
+
+def loss(score: Score, before: dict[tuple[str, str], Score]) -> float:
+    return before[score.subject, score.metric].value - score.value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=200, help="pictures for each object")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", help="one concept")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    model, settings = load("smallworld"), Settings(steps=options.steps)
+    cells, rows = chosen(survey(options.pictures)), []
+    cases = [c for c in CASES if options.only in (None, c.concept)]
+    edits = []
+    for case in cases:
+        for seed in range(options.seeds):
+            method = build_method(preset(case.preset), {})
+            edits.append((case, method.fit(model, [Concept(name=case.concept)], seed=seed, name=f"seed {seed}")))
+            print(f"{case.concept}, seed {seed}: {edits[-1][1].provenance['cost']}", flush=True)
+    for case, edit in edits:
+        base = measure(model, None, cells, settings, [case.concept])
+        rows += report(case, base, measure(model, edit, cells, settings, [case.concept], edit.name))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
