@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from expunge.concept import Concept
-from expunge.demo import measure
+from expunge.demo import look, measure
 from expunge.erasure import build_method
 from expunge.families import load
 from expunge.generation import Settings
 from expunge.recipe import preset
 from expunge.score import Score
 from expunge.smallworld.scene import ARTISTS, OBJECTS, PLACES
-from expunge.smallworld.survey import Cell, says, survey
+from expunge.smallworld.survey import Cell, says, scores, survey
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ def main() -> None:
             method = build_method(preset(case.preset), {})
             edits.append((case, method.fit(model, [Concept(name=case.concept)], seed=seed, name=f"seed {seed}")))
             print(f"{case.concept}, seed {seed}: {edits[-1][1].provenance['cost']}", flush=True)
+    seen = look(model, list(dict.fromkeys(r for c in cells for r in c.requests)), settings, "judging base")
     for case, edit in edits:
-        base = measure(model, None, cells, settings, [case.concept])
+        base = scores(cells, seen, "base", [case.concept])
         rows += report(case, base, measure(model, edit, cells, settings, [case.concept], edit.name))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
