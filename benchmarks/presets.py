@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.concept import Concept
+from expunge.concept import Concept, says
 from expunge.demo import look, measure
 from expunge.erasure import build_method
 from expunge.families import load
@@ -23,7 +23,7 @@ from expunge.generation import Settings
 from expunge.recipe import preset
 from expunge.score import Score
 from expunge.smallworld.scene import ARTISTS, OBJECTS, PLACES
-from expunge.smallworld.survey import Cell, says, scores, survey
+from expunge.smallworld.survey import Cell, scores, survey
 
 
 @dataclass(frozen=True)

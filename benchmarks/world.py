@@ -107,7 +107,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     data = drawings(2000, 0, purpose="held-out")
-    rows = judged(data) + zero_shot(data) + generated(options.pictures)
+    rows = (
+        judged(data) + (zero_shot(data) if (smallworld.path() / "clip").is_dir() else []) + generated(options.pictures)
+    )
     for text, score, goal, ok in rows:
         print(f"{text:58} {score!s:24} n={score.n:<6} {goal:10} {'' if ok else 'MISSED'}")
     if options.json:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from conftest import TinyModel
 from expunge.concept import Concept
 from expunge.methods.esd import ESD
+from expunge.model import Model
 from expunge.recipe import preset
 from expunge.trajectory import Points
 
@@ -70,19 +71,25 @@ def test_eta_minus_one_is_neutral(tiny: TinyModel, loss: str) -> None:
 
 
 @pytest.mark.parametrize("trajectory", ["fresh", "pool", "renoised"])
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_it_lowers_its_objective(tiny: TinyModel, trajectory: str, kind: str) -> None:
+def test_it_lowers_its_objective(world: Model, trajectory: str) -> None:
     """On points it never trained on, the edited model is nearer to the target than the base was."""
-    model = tiny(prediction_type=kind)
-    method = ESD(eta=30, steps=25, grid=4, batch=4, lr=3e-4, scope="full", trajectory=trajectory)  # type: ignore[arg-type]
-    edit = method.fit(model, CAR)
+    method = ESD(steps=20, grid=4, batch=4, lr=1e-3, trajectory=trajectory)  # type: ignore[arg-type]
+    edit = method.fit(world, CAR)
 
     def loss(weights: dict[str, torch.Tensor]) -> float:
-        objective = method.objective(model, CAR, weights, seed=99)
-        return sum(objective(step)["erase"].item() for step in range(5))
+        objective = method.objective(world, CAR, weights, seed=99)
+        return sum(objective(step)["erase"].item() for step in range(8))
 
-    base = {name: p.detach() for name, p in model.parameters().items()}
-    assert loss({name: base[name] + d for name, d in edit.delta.items()}) < 0.7 * loss(base)
+    base = {name: world.parameters()[name].detach() for name in edit.delta}
+    assert loss({name: w + edit.delta[name] for name, w in base.items()}) < 0.98 * loss(base)
+
+
+def test_v_prediction_needs_no_case(tiny: TinyModel) -> None:
+    """The same code trains a v-prediction model towards a constant-shifted target it can reach."""
+    losses: list[float] = []
+    method = ESD(eta=300, steps=30, grid=3, batch=4, lr=3e-3, scope="full", trajectory="renoised", latents=2, reuse=4)
+    method.fit(tiny(prediction_type="v_prediction"), CAR, on_step=lambda _, v: losses.append(v))
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_the_model_is_left_as_it_was(tiny: TinyModel) -> None:
@@ -113,6 +120,17 @@ def test_keep_holds_the_kept_caption(tiny: TinyModel, rng: torch.Generator) -> N
         with method.fit(model, CAR).on(model):
             moved.append((model.predict(x, t, kept) - base).square().mean().item())
     assert moved[1] < 0.8 * moved[0]
+
+
+def test_contexts_are_attributes_of_the_concept() -> None:
+    every = ESD(contexts=("in the city", "a street")).everywhere([Concept(name="sign")])
+    assert [(c.name, c.within) for c in every] == [("sign", None), ("sign", "in the city"), ("sign", "a street")]
+
+
+def test_a_caption_that_says_the_concept_is_not_kept() -> None:
+    method = ESD(keep=("a red car", "a carpet", "a cat"))
+    assert method.held(CAR[:0]) == ["a red car", "a carpet", "a cat"]
+    assert method.held([Concept(name="Car")]) == ["a carpet", "a cat"]
 
 
 FROZEN = {"sampler": "frozen", "scheduler": "pipeline", "origin": "concept", "jitter": False}

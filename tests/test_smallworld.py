@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge import smallworld
+from expunge.concept import says
 from expunge.rng import numpy_rng
 from expunge.score import wilson
 from expunge.smallworld.data import drawings
@@ -18,7 +19,7 @@ from expunge.smallworld.draw import picture, remembered
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.provenance import verify
 from expunge.smallworld.scene import HEADS, IMPLIED_SIGN, MEMORIES, SIGNS, Scene, caption, sample
-from expunge.smallworld.survey import examples, likeness, says, scores, survey, verdicts
+from expunge.smallworld.survey import examples, likeness, scores, survey, verdicts
 
 SCENES = [sample(numpy_rng(0, "test", step=i)) for i in range(20_000)]
 

@@ -212,7 +212,7 @@ def demo(
 
 def compare(scores: Sequence[Score], concept: str) -> None:
     """Base beside edit, a row for each concept; those that name the erased one first."""
-    from .smallworld.survey import says
+    from .concept import says
 
     base = {(s.subject, s.metric): s for s in scores if s.model == "base"}
     after = [s for s in scores if s.model != "base"]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+def says(text: str, concept: str) -> bool:
+    """Whether the concept's words stand in the text, in this order and as whole words."""
+    return re.search(rf"\b{re.escape(concept)}\b", text, re.IGNORECASE) is not None
 
 
 class Concept(BaseModel):

@@ -18,7 +18,7 @@ from .model import Model
 from .recipe import Recipe, preset, validated
 from .training import OnStep, Snapshots, fingerprint
 
-DEFAULT_PRESETS = {"smallworld": "smallworld"}
+DEFAULT_PRESETS = {"smallworld": "smallworld-object"}
 
 
 def default_preset(model: str) -> str:

@@ -7,7 +7,8 @@ prediction moves (p = c; for an attribute, the prompt `within` which c is erased
 0 in the paper, c in the 2025 code (with η = 2, the same target), p for an attribute. x_t is a partial rollout
 under p with guidance s.
 
-With `keep`, other captions k hold their place (weight w):   + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
+With `contexts`, the concept is also erased as an attribute of each of these captions. With `keep`, other captions k
+(those that do not say a concept) hold their place:   + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..concept import Concept
+from ..concept import Concept, says
 from ..method import Method
 from ..model import Condition, Model
 from ..training import Terms
@@ -41,6 +42,9 @@ class ESD(Method):
     jitter: bool = Field(False, description="t uniform inside the grid step's own interval (fresh only)")
     latents: int = Field(16, ge=1, description="K, clean latents of the renoised trajectory")
     reuse: int = Field(0, ge=0, description="points drawn once and trained on repeatedly; 0: fresh points each step")
+    contexts: tuple[str, ...] = Field(
+        (), description="captions that bring the concept along unnamed: it goes there too"
+    )
     keep: tuple[str, ...] = Field((), description="captions whose predictions must stay")
     keep_weight: float = Field(1.0, ge=0, description="w, weight of the captions to keep")
     keep_batch: int = Field(4, ge=1, description="points of kept captions a step")
@@ -63,15 +67,23 @@ class ESD(Method):
     def passes(self, concepts: Sequence[Concept]) -> int:
         draw = self.drawn
         points = -(-self.reuse // draw) * draw if self.reuse else self.steps * self.batch
-        roles = 3 if any(c.within for c in concepts) else 2
+        roles = 3 if self.contexts or any(c.within for c in concepts) else 2
         begin, each = {
             "fresh": (0, self.grid - 1),
             "pool": (2 * sum(i * self.grid // draw for i in range(draw)), 2 if self.sampler == "student" else 0),
             "renoised": (2 * self.grid * self.latents, 0),
         }[self.trajectory]
-        holds = self.keep and self.keep_weight
-        kept = 2 * min(self.grid, 10) * len(self.keep) + 4 * self.keep_batch * self.steps if holds else 0
+        held = len(self.held(concepts))
+        kept = 2 * min(self.grid, 10) * held + 4 * self.keep_batch * self.steps if held else 0
         return begin + (each + roles) * points + 3 * self.steps * self.batch + kept
+
+    def everywhere(self, concepts: Sequence[Concept]) -> list[Concept]:
+        """The concepts, and each of them as an attribute of each context."""
+        return [*concepts, *(Concept(name=c.name, within=w) for c in concepts for w in self.contexts)]
+
+    def held(self, concepts: Sequence[Concept]) -> list[str]:
+        """Captions to keep: those that say none of the concepts."""
+        return [k for k in self.keep if self.keep_weight and not any(says(k, c.name) for c in concepts)]
 
     @property
     def drawn(self) -> int:
@@ -105,15 +117,16 @@ class _ESD:
         self, options: ESD, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int
     ) -> None:
         self.options, self.model, self.student = options, model, student
+        concepts = options.everywhere(concepts)
         empty, named = model.encode([""]), model.encode([c.name for c in concepts])
         self.attribute = torch.tensor([c.within is not None for c in concepts])
         conditions = {"sample": model.encode([c.prompt for c in concepts]), "empty": empty}
         self.roles = Roles(conditions | ({"concept": named} if self.attribute.any() else {}))
         self.erase = options.route(model, self.roles, student, seed)
-        self.keep = self._kept(empty, seed) if options.keep and options.keep_weight else None
+        held = options.held(concepts)
+        self.keep = self._kept(held, empty, seed) if held else None
 
-    def _kept(self, empty: Condition, seed: int) -> Renoised:
-        texts = list(self.options.keep)
+    def _kept(self, texts: list[str], empty: Condition, seed: int) -> Renoised:
         roles = Roles({"sample": self.model.encode(texts), "empty": empty})
         n, batch = min(self.options.grid, 10), self.options.keep_batch
         return Renoised(self.model, roles, seed, grid=n, batch=batch, purpose="keep", latents=len(texts))

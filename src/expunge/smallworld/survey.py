@@ -6,7 +6,6 @@ pictures measure much. Captions that name the erased concept count for that conc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..concept import says
 from ..generation import Request
 from ..rng import derive
 from ..score import Score, rate
@@ -36,11 +36,6 @@ from .scene import (  # fmt: skip
 
 COPY = 0.9
 """Correlation of pixels from which a picture counts as a copy of a memorised one."""
-
-
-def says(text: str, concept: str) -> bool:
-    """Whether the concept's words stand in the text, in this order and as whole words."""
-    return re.search(rf"\b{re.escape(concept)}\b", text, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
