@@ -190,7 +190,7 @@ def demo(
     concept: Annotated[str, typer.Argument(help="what to erase")] = "car",
     out: Annotated[Path, typer.Option(help="folder of the results")] = Path("demo"),
     method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="pictures for each concept of the world")] = 6,
+    pictures: Annotated[int, typer.Option(min=1, help="pictures for each concept of the world")] = 14,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,31 +167,38 @@ def build_judge(site: Site) -> None:
 
 
 def build_tokenizer(site: Site) -> None:
-    """A byte-level BPE of the world's own captions, in CLIP's file format."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    site.finish("tokenizer", lambda path: _tokenizer(site, path, Tokenizer, models, pre_tokenizers, trainers))
+    """A byte-pair encoding of the world's own captions, in CLIP's file format; every word of theirs is one token."""
+    site.finish("tokenizer", lambda path: _tokenizer(site.data.vocabulary, path))
 
 
-def _tokenizer(site: Site, path: Path, Tokenizer: Any, models: Any, pre_tokenizers: Any, trainers: Any) -> None:
-    model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    model.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=2048,
-        min_frequency=2,
-        end_of_word_suffix="</w>",
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    model.train_from_iterator([c.lower() for c in site.data.vocabulary], trainer)
-    bpe = json.loads(model.to_str())["model"]
-    words = list(bpe["vocab"])
-    words += [f"{w}</w>" for w in sorted(pre_tokenizers.ByteLevel.alphabet()) if f"{w}</w>" not in bpe["vocab"]]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    vocab = {word: i for i, word in enumerate(words)}
-    merges = [tuple(m) for m in bpe["merges"]]
+def learn_merges(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding (Sennrich et al. 2016): the commonest pair first, ties in alphabetical order."""
+    counts = Counter(word for text in texts for word in text.lower().split())
+    pieces = {word: [*word[:-1], f"{word[-1]}</w>"] for word in counts}
+    merges: list[tuple[str, str]] = []
+    while any(len(p) > 1 for p in pieces.values()):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, parts in pieces.items():
+            pairs.update(dict.fromkeys(pairwise(parts), counts[word]))
+        merges.append(min(pairs, key=lambda pair: (-pairs[pair], pair)))
+        pieces = {word: _merged(parts, *merges[-1]) for word, parts in pieces.items()}
+    return merges
+
+
+def _merged(parts: list[str], first: str, second: str) -> list[str]:
+    merged: list[str] = []
+    for part in parts:
+        joins = part == second and merged and merged[-1] == first
+        merged = [*merged[:-1], first + second] if joins else [*merged, part]
+    return merged
+
+
+def _tokenizer(texts: Sequence[str], path: Path) -> None:
+    from tokenizers import pre_tokenizers
+
+    letters, merges = sorted(pre_tokenizers.ByteLevel.alphabet()), learn_merges(texts)
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    vocab = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH).save_pretrained(path)
     write_json(path / "vocab.json", vocab)
     write_text(path / "merges.txt", "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))

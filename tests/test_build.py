@@ -1,0 +1,60 @@
+"""The one command that rebuilds the world, at a thousandth of its length."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from expunge.families import load
+from expunge.smallworld.provenance import verify
+
+
+def build(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "expunge", "world", "build", "--out", str(out), "--scale", "0.001", *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("world") / "w"
+    done = build(out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_it_is_a_whole_pipeline_with_provenance(built: Path) -> None:
+    assert verify(built)[0]
+    assert {"judge", "clip", "unet", "vae", "text_encoder", "tokenizer", "scheduler"} <= {
+        p.name for p in built.iterdir()
+    }
+    assert not [p.name for p in built.iterdir() if p.name.startswith(".")]
+    assert load(str(built), device="cpu", precision="fp32").encode(["a red cat"]).tensors["text"].shape == (1, 32, 128)
+
+
+def test_the_clip_text_tower_is_the_pipelines_encoder(built: Path) -> None:
+    """Training the image tower on leaves the text tower locked."""
+    from safetensors.torch import load_file
+
+    clip = load_file(built / "clip" / "model.safetensors")
+    encoder = load_file(built / "text_encoder" / "model.safetensors")
+    tower = {k.removeprefix("text_model."): v for k, v in clip.items() if k.startswith("text_model.")}
+    assert all((tower[k.removeprefix("text_model.")] == v).all() for k, v in encoder.items())
+
+
+def test_the_same_seed_gives_the_same_bits_and_gold_is_added(built: Path, tmp_path: Path) -> None:
+    again = tmp_path / "w"
+    assert build(again, "--gold").returncode == 0
+    first, second = (json.loads((p / "provenance.json").read_text())["sha256"] for p in (built, again))
+    assert {k: v for k, v in second.items() if not k.startswith("unet_gold")} == first
+    gold, unet = (second[f"{name}/diffusion_pytorch_model.safetensors"] for name in ("unet_gold", "unet"))
+    assert gold != unet
+
+
+def test_another_plan_does_not_mix_into_a_world(built: Path) -> None:
+    done = build(built, "--seed", "1")
+    assert done.returncode == 2
+    assert "holds no world of this plan" in done.stderr
