@@ -38,13 +38,12 @@ def measure(
     settings: Settings,
     erased: Sequence[str],
     name: str = "base",
-    scale: float = 1.0,
 ) -> list[Score]:
     """Scores of all cells for the base (edit None) or the edited model."""
     requests = list(dict.fromkeys(r for cell in cells for r in cell.requests))
     if edit is None:
         return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
-    with edit.on(model, scale):
+    with edit.on(model):
         return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
 
 
