@@ -1,4 +1,4 @@
-"""What a trajectory costs for the same erasure: the published fresh rollout against the pool and the renoised latents, on the small world.
+"""What trajectories cost for the same erasure, on the small world: published rollouts, the pool, renoised latents.
 
     python benchmarks/trajectories.py equal  [--seeds 3] [--steps 200] [--lr 3e-4]
     python benchmarks/trajectories.py tuned  [--seeds 3]
