@@ -3,7 +3,8 @@
     python benchmarks/presets.py [--pictures 200] [--steps 20] [--seeds 1] [--only NAME] [--json FILE]
 
 For each case: the erased concept's rate, and the worst loss against the base among objects, artists and places, each
-over at least --pictures pictures with 95% intervals, base and edit on the same prompts and seeds.
+over at least --pictures pictures with 95% intervals, base and edit on the same prompts and seeds. The last case is
+the gold standard, trained without the sign and judged in the same way.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 
 from expunge.concept import Concept, says
 from expunge.demo import look, measure
+from expunge.edit import Edit
 from expunge.erasure import build_method
 from expunge.families import load
 from expunge.generation import Settings
+from expunge.model import Model
 from expunge.recipe import preset
 from expunge.score import Score
 from expunge.smallworld.scene import ARTISTS, OBJECTS, PLACES
@@ -40,6 +43,9 @@ CASES = (
     Case("hazard sign", "smallworld-sign", 0.05),
     Case("car", "smallworld-object", 0.10),
 )
+
+
+GOLD = Case("hazard sign", "smallworld-gold", 0.05)
 
 
 def chosen(cells: Sequence[Cell]) -> list[Cell]:
@@ -67,6 +73,10 @@ def loss(score: Score, before: dict[tuple[str, str], Score]) -> float:
     return before[score.subject, score.metric].value - score.value
 
 
+def measured(model: Model, edit: Edit | None, cells: Sequence[Cell], settings: Settings, case: Case) -> list[Score]:
+    return measure(model, edit, cells, settings, [case.concept], case.preset)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=200, help="pictures for each object")
@@ -86,8 +96,10 @@ def main() -> None:
             print(f"{case.concept}, seed {seed}: {edits[-1][1].provenance['cost']}", flush=True)
     seen = look(model, list(dict.fromkeys(r for c in cells for r in c.requests)), settings, "judging base")
     for case, edit in edits:
-        base = scores(cells, seen, "base", [case.concept])
-        rows += report(case, base, measure(model, edit, cells, settings, [case.concept], edit.name))
+        rows += report(case, scores(cells, seen, "base", [case.concept]), measured(model, edit, cells, settings, case))
+    if options.only in (None, GOLD.concept):
+        base = scores(cells, seen, "base", [GOLD.concept])
+        rows += report(GOLD, base, measured(load(GOLD.preset), None, cells, settings, GOLD))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

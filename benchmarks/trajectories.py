@@ -1,173 +1,219 @@
 """What trajectories cost for the same erasure, on the small world: published rollouts, the pool, renoised latents.
 
-    python benchmarks/trajectories.py equal  [--seeds 3] [--steps 200] [--lr 3e-4]
-    python benchmarks/trajectories.py tuned  [--seeds 3]
+    python benchmarks/trajectories.py equal [--seeds 3] [--steps 200] [--lr 3e-4] [--json FILE]
+    python benchmarks/trajectories.py tuned [--seeds 3] [--loop NAME]... [--json FILE]
 
 `equal`: published settings (batch 1, 50-step grid, s = 3, η = 1, Adam) at equal gradient steps and rate; network
-passes, seconds, the artist's rate and what else stayed. `tuned`: each loop at its own best learning rate; seconds of
-training until the artist's rate is at most 5% and stays there. Judging is not counted in the seconds. Both loops run
-in one process, one after the other, seed by seed.
+passes, seconds, the artist's rate and what else stayed. `tuned`: every loop at its own best learning rate, found on
+another seed by halving and doubling until both neighbours of the best are worse; seconds of training until the
+artist's rate is at most 5% and stays there for three more checkpoints, each 20% later than the one before. Judging
+is not counted in the seconds. All loops run in one process, one after the other, seed by seed; ratios are geometric
+means with Student's 95% interval over the seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
+from scipy import stats
 
-from expunge import smallworld
 from expunge.concept import Concept
 from expunge.demo import look
 from expunge.families import load
 from expunge.generation import Settings
-from expunge.method import Method
 from expunge.methods.esd import ESD
 from expunge.model import Model
-from expunge.score import Score, rate
+from expunge.score import Score, pooled
 from expunge.smallworld.survey import Cell, scores, survey
 from expunge.training import Trainer
 
 ARTIST = "Marlow"
-PUBLISHED = {"grid": 50, "guidance": 3.0, "eta": 1.0, "scope": "xattn"}
-LOOPS: dict[str, dict[str, object]] = {
-    "fresh, n=50, B=1 (published)": {**PUBLISHED, "trajectory": "fresh", "batch": 1},
-    "pool, n=10, B=1": {**PUBLISHED, "trajectory": "pool", "grid": 10, "batch": 1},
-    "renoised, n=5, K=16, B=1": {**PUBLISHED, "trajectory": "renoised", "grid": 5, "batch": 1},
+GOAL = 0.05
+REFERENCE = "fresh"
+Options = dict[str, Any]
+PUBLISHED: Options = {"grid": 50, "guidance": 3.0, "eta": 1.0, "scope": "xattn", "trajectory": "fresh", "batch": 1}
+EQUAL: dict[str, Options] = {
+    REFERENCE: PUBLISHED,
+    "pool": {**PUBLISHED, "trajectory": "pool", "grid": 10},
+    "renoised": {**PUBLISHED, "trajectory": "renoised", "grid": 5},
 }
-TUNED: dict[str, tuple[dict[str, object], tuple[float, ...]]] = {
-    "fresh, n=50, B=1 (published)": (LOOPS["fresh, n=50, B=1 (published)"], (6e-4, 1e-3, 2e-3)),
-    "renoised, n=5, K=8, B=4": (
-        {**PUBLISHED, "trajectory": "renoised", "grid": 5, "latents": 8, "batch": 4},
-        (1e-3, 2e-3, 4e-3),
-    ),
+TUNED: dict[str, Options] = {
+    REFERENCE: PUBLISHED,
+    "pool": {**PUBLISHED, "trajectory": "pool", "grid": 10, "batch": 4},
+    "renoised": {**PUBLISHED, "trajectory": "renoised", "grid": 5, "latents": 8, "batch": 4},
 }
 
 
 def cells(pictures: int) -> tuple[list[Cell], list[Cell]]:
-    """The artist's cell, and every other attribute."""
+    """The artist's cell, and every other object, colour, place and artist."""
     kept = [c for c in survey(pictures) if c.metric == "accuracy" and c.head != "mood"]
     return [c for c in kept if c.subject == ARTIST], [c for c in kept if c.subject != ARTIST]
 
 
-def judged(model: Model, chosen: Sequence[Cell], most: int = 10**6) -> list[Score]:
-    requests = list(dict.fromkeys(r for c in chosen for r in c.requests[:most]))
-    settings = Settings(steps=20)
-    short = [Cell(c.subject, c.metric, c.requests[:most], c.head, c.expected, c.words) for c in chosen]
-    return scores(short, look(model, requests, settings, "judging"), "edit", [ARTIST])
+def judged(model: Model, chosen: Sequence[Cell]) -> list[Score]:
+    requests = list(dict.fromkeys(r for c in chosen for r in c.requests))
+    return scores(chosen, look(model, requests, Settings(steps=15), "judging"), "edit", [ARTIST])
 
 
-def pooled(rows: Sequence[Score]) -> Score:
-    hits, n = sum(round(s.value * s.n) for s in rows), sum(s.n for s in rows)
-    return rate(hits, n, metric="kept", subject="all others", model="edit", higher_is_better=True)
+def kept(rows: Sequence[Score]) -> Score:
+    return pooled(rows, metric="kept", subject="all others")
 
 
-def equal(model: Model, seeds: int, steps: int, lr: float, pictures: int) -> None:
+def ratio(reference: Sequence[float], ours: Sequence[float]) -> str:
+    """Geometric mean of the paired ratios with Student's 95% interval."""
+    logs = [math.log(a / b) for a, b in zip(reference, ours, strict=True)]
+    mean = statistics.mean(logs)
+    if len(logs) < 2:
+        return f"{math.exp(mean):.1f}x (one seed)"
+    half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return f"{math.exp(mean):.1f}x [{math.exp(mean - half):.1f}, {math.exp(mean + half):.1f}]"
+
+
+def equal(model: Model, seeds: int, steps: int, lr: float, pictures: int) -> list[dict[str, Any]]:
     """Passes, calls, seconds, erased rate and retention at equal gradient steps."""
     own, others = cells(pictures)
-    base = pooled(judged(model, others))
-    print(f"base: {ARTIST} {judged(model, own)[0]}, all others {base}")
-    print(f"{'loop':38} seed passes  calls seconds  {ARTIST:24} {'all others':24} worst other")
-    totals: dict[str, list[tuple[int, float]]] = {name: [] for name in LOOPS}
+    print(f"base: {ARTIST} {judged(model, own)[0]}, all others {kept(judged(model, others))}")
+    print(f"{'loop':10} seed passes  calls seconds  {ARTIST:22} {'all others':22} worst other")
+    rows: list[dict[str, Any]] = []
     for seed in range(seeds):
-        for name, options in LOOPS.items():
-            method = ESD(steps=steps, lr=lr, **options)  # type: ignore[arg-type]
-            model.meter.passes = model.meter.calls = 0
-            start = time.monotonic()
-            edit = method.fit(model, [Concept(name=ARTIST)], seed=seed)
-            seconds, passes, calls = time.monotonic() - start, model.meter.passes, model.meter.calls
-            totals[name].append((passes, seconds))
+        for name, options in EQUAL.items():
+            edit = ESD(steps=steps, lr=lr, **options).fit(model, [Concept(name=ARTIST)], seed=seed)
             with edit.on(model):
-                gone, kept = judged(model, own)[0], judged(model, others)
-            worst = min(kept, key=lambda s: s.value)
+                gone, stayed = judged(model, own)[0], judged(model, others)
+            cost, worst = edit.provenance["cost"], min(stayed, key=lambda s: s.value)
+            rows.append({"loop": name, "seed": seed, **cost, "erased": gone.row(), "kept": kept(stayed).row()})
             print(
-                f"{name:38} {seed:4} {passes:6} {calls:6} {seconds:7.1f}  {gone!s:24} {pooled(kept)!s:24}"
-                f" {worst.subject} {worst}",
+                f"{name:10} {seed:4} {cost['passes']:6} {cost['calls']:6} {cost['seconds']:7.1f}  {gone!s:22}"
+                f" {kept(stayed)!s:22} {worst.subject} {worst}",
                 flush=True,
             )
-    reference = totals["fresh, n=50, B=1 (published)"]
-    for name, rows in totals.items():
-        passes = statistics.mean(a[0] / b[0] for a, b in zip(reference, rows, strict=True))
-        seconds = statistics.mean(a[1] / b[1] for a, b in zip(reference, rows, strict=True))
-        print(f"{name:38} {passes:5.1f}x fewer passes, {seconds:5.1f}x less time than fresh")
+    summary(rows, EQUAL, "passes", "seconds")
+    return rows
+
+
+def summary(rows: Sequence[dict[str, Any]], loops: dict[str, Options], *columns: str) -> None:
+    """Every loop's ratios against the reference, seed by seed."""
+    for name in loops:
+        found = [
+            f"{ratio(*([r[c] for r in rows if r['loop'] == k] for k in (REFERENCE, name)))} fewer {c}" for c in columns
+        ]
+        print(f"{name:10} {', '.join(found)}")
+
+
+class Enough(Exception):
+    """The artist is gone and has stayed gone."""
 
 
 @dataclass
 class Watch:
-    """Judges at checkpoints with the clock stopped: (step, training seconds, erased rate)."""
+    """Judges at checkpoints with the clock stopped; `log` holds (step, training seconds, erased rate)."""
 
     model: Model
-    own: list[Cell]
-    every: int
-    start: float = 0.0
+    own: Sequence[Cell]
+    next: int = 4
+    stay: int = 3
+    log: list[tuple[int, float, float]] = field(default_factory=list)
+    others: Sequence[Cell] = ()
+    kept: Score | None = None
 
     def __post_init__(self) -> None:
-        self.log: list[tuple[int, float, float]] = []
         self.start = time.monotonic()
 
     def __call__(self, trainer: Trainer, _loss: float) -> None:
-        if trainer.step % self.every:
+        if trainer.step < self.next:
             return
-        elapsed = time.monotonic() - self.start
+        elapsed, self.next = time.monotonic() - self.start, math.ceil(trainer.step * 1.2)
         parameters = self.model.parameters()
         before = {k: parameters[k].detach().clone() for k in trainer.parameters}
         with torch.no_grad():
-            for k, w in trainer.parameters.items():
-                parameters[k].copy_(w)
-            value = judged(self.model, self.own, most=60)[0].value
-            for k, w in before.items():
-                parameters[k].copy_(w)
-        self.log.append((trainer.step, elapsed, value))
+            put(parameters, trainer.parameters)
+            self.log.append((trainer.step, elapsed, judged(self.model, self.own)[0].value))
+            enough = len(self.log) > self.stay and all(v <= GOAL for _, _, v in self.log[-self.stay - 1 :])
+            if enough and self.others:
+                self.kept = kept(judged(self.model, self.others))
+            put(parameters, before)
+        if enough:
+            raise Enough
         self.start = time.monotonic() - elapsed
 
-    def reached(self, goal: float = 0.05) -> float | None:
-        """Training seconds of the first checkpoint from which the rate stays at or below the goal."""
-        late = [i for i, (_, _, value) in enumerate(self.log) if value > goal]
+    @property
+    def reached(self) -> float:
+        """Training seconds of the first checkpoint of those that stayed; infinite if they did not."""
+        late = [i for i, (_, _, value) in enumerate(self.log) if value > GOAL]
         first = late[-1] + 1 if late else 0
-        return self.log[first][1] if first < len(self.log) else None
+        return self.log[first][1] if len(self.log) - first > self.stay else math.inf
 
 
-def tuned(model: Model, seeds: int, steps: int, every: int, pictures: int) -> None:
+def put(parameters: dict[str, Any], values: dict[str, torch.Tensor]) -> None:
+    for name, value in values.items():
+        parameters[name].copy_(value)
+
+
+def race(model: Model, options: Options, lr: float, seed: int, pictures: int, most: int, retention: bool) -> Watch:
+    """One run to the goal, or to `most` steps."""
+    own, others = cells(pictures)
+    watch = Watch(model, own, others=others if retention else ())
+    with suppress(Enough):
+        ESD(steps=most, lr=lr, **options).fit(model, [Concept(name=ARTIST)], seed=seed, on_step=watch)
+    return watch
+
+
+def best_rate(model: Model, name: str, options: Options, lr: float, pictures: int, most: int) -> float:
+    """The learning rate that reaches the goal soonest on a seed of its own: slower at its half and at its double."""
+    times: dict[float, float] = {}
+    while True:
+        best = min(times, key=lambda k: times[k]) if times else lr
+        todo = [r for r in (best, 2 * best, best / 2) if r not in times]
+        if not todo:
+            return best
+        watch = race(model, options, todo[0], 1000, pictures, most, retention=False)
+        times[todo[0]] = watch.reached
+        print(f"{name:10} lr {todo[0]:.1e}: {watch.reached:6.1f} s after {watch.log[-1][0]} steps", flush=True)
+
+
+def tuned(model: Model, seeds: int, loops: dict[str, Options], most: int, pictures: int) -> list[dict[str, Any]]:
     """Seconds to a rate of at most 5% that stays, at each loop's best learning rate."""
-    own, _ = cells(pictures)
-    best: dict[str, float] = {}
-    for name, (options, rates) in TUNED.items():
-        for lr in rates:
-            times = []
-            for seed in range(seeds):
-                method: Method = ESD(steps=steps, lr=lr, **options)  # type: ignore[arg-type]
-                watch = Watch(model, own, every)
-                method.fit(model, [Concept(name=ARTIST)], seed=seed, on_step=watch)
-                times.append(watch.reached())
-                print(name, lr, seed, [(s, round(t, 1), round(v, 2)) for s, t, v in watch.log], times[-1], flush=True)
-            if all(t is not None for t in times):
-                mean = statistics.mean(t for t in times if t is not None)
-                best[name] = min(best.get(name, mean), mean)
-                print(f"{name:38} lr {lr:.0e}: {mean:.1f} s to <= 5% that stays, mean of {seeds} seeds", flush=True)
-    print(best)
-    if len(best) == 2:
-        published, ours = best.values()
-        print(f"tuned for both sides: {published / ours:.1f}x less time")
+    rates = {name: best_rate(model, name, options, 1e-3, pictures, most) for name, options in loops.items()}
+    print(f"{'loop':10} seed lr      seconds steps {'all others, three checkpoints later':22}")
+    rows: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        for name, options in loops.items():
+            watch = race(model, options, rates[name], seed, pictures, most, retention=True)
+            rows.append({"loop": name, "seed": seed, "lr": rates[name], "seconds": watch.reached, "log": watch.log})
+            step = next((s for s, t, _ in watch.log if t == watch.reached), math.inf)
+            print(f"{name:10} {seed:4} {rates[name]:.1e} {watch.reached:7.1f} {step:5} {watch.kept}", flush=True)
+    summary(rows, loops, "seconds")
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["equal", "tuned"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--every", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=200, help="equal: gradient steps; tuned: the most of them")
     parser.add_argument("--lr", type=float, default=3e-4)
-    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--pictures", type=int, default=36, help="of each object; six tenths more of each artist")
+    parser.add_argument("--loop", action="append", choices=TUNED, help="tuned: only these, and the reference")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    smallworld.path()
     model = load("smallworld")
     if options.part == "equal":
-        equal(model, options.seeds, options.steps or 200, options.lr, options.pictures)
+        rows = equal(model, options.seeds, options.steps, options.lr, options.pictures)
     else:
-        tuned(model, options.seeds, options.steps or 40, options.every, options.pictures)
+        loops = {k: v for k, v in TUNED.items() if k == REFERENCE or k in (options.loop or TUNED)}
+        rows = tuned(model, options.seeds, loops, options.steps, options.pictures)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

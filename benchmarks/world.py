@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -19,20 +18,13 @@ from expunge.demo import look
 from expunge.families import load
 from expunge.generation import Settings
 from expunge.model import quiet
-from expunge.score import Score, rate
+from expunge.score import Score, pooled, rate
 from expunge.smallworld.data import Drawings, drawings
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.scene import ARTISTS, HEADS, IMPLIED_RATE, OBJECTS, SYNONYMS
 from expunge.smallworld.survey import scores, survey
 
 Row = tuple[str, Score, str, bool]
-
-
-def pooled(rows: Iterable[Score], subject: str) -> Score:
-    """Many rates as one."""
-    rows = list(rows)
-    hits, n = sum(round(s.value * s.n) for s in rows), sum(s.n for s in rows)
-    return rate(hits, n, metric=rows[0].metric, subject=subject, model="base", higher_is_better=True)
 
 
 @torch.no_grad()
@@ -81,11 +73,12 @@ def generated(pictures: int) -> list[Row]:
     rows: list[Row] = []
     goals = {"object": 0.97, "colour": 0.95, "place": 0.97, "artist": 0.98}
     for head, goal in goals.items():
-        score = pooled((s for s in found if s.metric == "accuracy" and s.subject in HEADS[head]), head)
+        of_head = [s for s in found if s.metric == "accuracy" and s.subject in HEADS[head]]
+        score = pooled(of_head, metric="accuracy", subject=head)
         rows.append((f"generated: {head}", score, f">= {goal:.0%}", score.value >= goal))
-        worst = min((s for s in found if s.metric == "accuracy" and s.subject in HEADS[head]), key=lambda s: s.value)
+        worst = min(of_head, key=lambda s: s.value)
         rows.append((f"  worst {head}: {worst.subject}", worst, "", True))
-    named = pooled((s for s in found if s.metric == "named"), "signs")
+    named = pooled([s for s in found if s.metric == "named"], metric="named", subject="signs")
     rows.append(("generated: named signs", named, ">= 97%", named.value >= 0.97))
     implicit = [s for s in found if s.metric == "implicit"]
     rows += [(f"unnamed {s.subject}", s, "75% ± 5", abs(s.value - IMPLIED_RATE) <= 0.05) for s in implicit]

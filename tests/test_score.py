@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from expunge.score import rate, wilson
+from expunge.score import pooled, rate, wilson
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -27,3 +27,15 @@ def test_the_interval_holds_the_value(case: tuple[int, int]) -> None:
 def test_impossible_counts(case: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="a rate needs"):
         wilson(*case)
+
+
+@given(st.lists(st.integers(1, 50).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), min_size=1))
+def test_pooled_rates_are_the_rate_of_the_pool(cases: list[tuple[int, int]]) -> None:
+    about = {"metric": "m", "subject": "s", "model": "base", "higher_is_better": False}
+    whole = rate(sum(k for k, _ in cases), sum(n for _, n in cases), **about)
+    assert pooled([rate(k, n, **about) for k, n in cases], metric="m", subject="s") == whole
+
+
+def test_nothing_to_pool() -> None:
+    with pytest.raises(ValueError, match="nothing to pool"):
+        pooled([], metric="m", subject="s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,3 +51,12 @@ def rate(successes: int, n: int, *, metric: str, subject: str, model: str, highe
         metric=metric, subject=subject, model=model, value=successes / n, n=n, low=low, high=high,
         higher_is_better=higher_is_better,
     )  # fmt: skip
+
+
+def pooled(rows: Sequence[Score], *, metric: str, subject: str) -> Score:
+    """Rates of the same model and direction as one, weighted by their n. Raises ValueError if there are none."""
+    if not rows:
+        raise ValueError("nothing to pool")
+    hits, n = sum(round(s.value * s.n) for s in rows), sum(s.n for s in rows)
+    first = rows[0]
+    return rate(hits, n, metric=metric, subject=subject, model=first.model, higher_is_better=first.higher_is_better)

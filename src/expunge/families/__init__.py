@@ -15,6 +15,9 @@ from ..model import Model, quiet
 FAMILIES = {"StableDiffusionPipeline": "stable_diffusion.StableDiffusion"}
 """Pipeline class name, as in model_index.json, to the adapter in this folder."""
 
+GOLD = "smallworld-gold"
+"""The small world as if its hazard sign had never been drawn: what censored retraining gives."""
+
 Precision = Literal["auto", "mixed", "fp32", "bf16", "fp16"]
 DTYPES = {"mixed": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,7 +37,7 @@ def default_precision(device: str) -> Precision:
 
 
 def load(model: str = "smallworld", *, device: str = "auto", precision: Precision = "auto") -> Model:
-    """Opens a pipeline: "smallworld", a local diffusers folder, or a hub id.
+    """Opens a pipeline: "smallworld", its gold standard "smallworld-gold", a local diffusers folder, or a hub id.
 
     `precision`: fp32, bf16 or fp16 weights; "mixed" is fp32 weights under bf16 autocast; "auto" chooses by device.
     Raises ExpungeError if it cannot be found, is incomplete, holds pickles only, or is of an unknown family.
@@ -86,17 +89,26 @@ def _open(model: str, dtype: torch.dtype) -> Any:
 
     path = _locate(model)
     index = _index(path)
-    left_out: dict[str, Any] = {name: None for name in UNUSED if name in index}
+    parts: dict[str, Any] = {name: None for name in UNUSED if name in index}
     try:
         with quiet():
-            return DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **left_out)
+            parts |= _gold(dtype) if model == GOLD else {}
+            return DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **parts)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ExpungeError(f"cannot open model {model!r}: {reason}; give a diffusers folder or hub id") from error
 
 
+def _gold(dtype: torch.dtype) -> dict[str, Any]:
+    from diffusers import UNet2DConditionModel
+
+    from .. import smallworld
+
+    return {"unet": UNet2DConditionModel.from_pretrained(smallworld.gold(), dtype=dtype, use_safetensors=True)}
+
+
 def _locate(model: str) -> str:
-    if model == "smallworld":
+    if model in ("smallworld", GOLD):
         from .. import smallworld
 
         return str(smallworld.path())

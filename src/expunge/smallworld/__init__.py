@@ -13,3 +13,11 @@ def path() -> Path:
     if not (folder / "model_index.json").is_file():
         raise ExpungeError("the small world's weights are not installed; build them with `expunge world build`")
     return folder
+
+
+def gold() -> Path:
+    """The folder of the gold standard's denoiser: the same training on drawings that never show the hazard sign."""
+    folder = path() / "unet_gold"
+    if not folder.is_dir():
+        raise ExpungeError("the gold standard is not installed; train it with `expunge world build --gold --out DIR`")
+    return folder

@@ -12,7 +12,7 @@ from tqdm import trange
 
 from ..rng import numpy_rng
 from .draw import SIZE, picture
-from .scene import Scene, caption, sample
+from .scene import caption, sample
 
 CAPTIONS = 4
 
@@ -24,7 +24,6 @@ class Drawings:
     images: np.ndarray
     labels: Tensor
     captions: list[list[str]]
-    scenes: list[Scene]
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -47,12 +46,11 @@ def to_tensor(images: np.ndarray) -> Tensor:
 def drawings(n: int, seed: int, *, purpose: str = "train", without: frozenset[str] = frozenset()) -> Drawings:
     """`n` pictures that depend on (seed, purpose, their number) alone."""
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)
-    scenes, captions = [], []
+    labels, captions = [], []
     for i in trange(n, desc=f"drawing ({purpose})", unit="picture", leave=False):
         rng = numpy_rng(seed, f"scene/{purpose}", step=i)
         scene = sample(rng, without=without)
         images[i] = picture(scene, rng)
-        scenes.append(scene)
+        labels.append(scene.labels())
         captions.append([caption(scene, rng) for _ in range(CAPTIONS)])
-    labels = torch.tensor([scene.labels() for scene in scenes])
-    return Drawings(images, labels, captions, scenes)
+    return Drawings(images, torch.tensor(labels), captions)
