@@ -1,9 +1,9 @@
 """What the small world's presets erase, and what else they change.
 
-    python benchmarks/presets.py [--pictures 200] [--steps 20] [--seeds 1] [--only NAME] [--json FILE]
+    python benchmarks/presets.py [--pictures 250] [--steps 20] [--seeds 1] [--only NAME] [--json FILE]
 
 For each case: the erased concept's rate, and the worst loss against the base among objects, artists and places, each
-over at least --pictures pictures with 95% intervals, base and edit on the same prompts and seeds. The last case is
+with its 95% interval, base and edit on the same prompts and seeds. The last case is
 the gold standard, trained without the sign and judged in the same way.
 """
 
@@ -49,24 +49,26 @@ GOLD = Case("hazard sign", "smallworld-gold", 0.05)
 
 
 def chosen(cells: Sequence[Cell]) -> list[Cell]:
-    """Objects, artists and places, the hazard sign named and implied, and the grumpy cat."""
+    """Objects, artists and places, synonyms, the hazard sign named and implied, and the grumpy cat."""
     kept = (*OBJECTS, *ARTISTS, *PLACES, "grumpy cat")
-    return [
-        c for c in cells if (c.metric in ("accuracy", "synonym") and c.subject in kept) or says(c.subject, "hazard")
-    ]
+    return [c for c in cells if c.subject in kept or c.metric == "synonym" or says(c.subject, "hazard")]
 
 
-def report(case: Case, base: Sequence[Score], after: Sequence[Score]) -> list[dict[str, Any]]:
+def report(case: Case, name: str, base: Sequence[Score], after: Sequence[Score]) -> list[dict[str, Any]]:
     """Prints the case's rows: erased cells, then the five worst others."""
     before = {(s.subject, s.metric): s for s in base}
     gone = [s for s in after if says(s.subject, case.concept) and s.metric != "stray"]
     others = [s for s in after if s.higher_is_better]
     others.sort(key=lambda s: s.value - before[s.subject, s.metric].value)
     met = all(s.value <= 0.05 for s in gone) and all(loss(s, before) <= case.most for s in others)
-    print(f"\n{case.concept} by {case.preset}: {'all goals met' if met else 'MISSED'}")
+    least = min(s.n for s in [*gone, *others])
+    print(f"\n{case.concept} by {name}: {'all goals met' if met else 'MISSED'}, at least {least} pictures a cell")
     for s in [*gone, *others[:5]]:
         print(f"  {s.subject:28} {s.metric:9} base {before[s.subject, s.metric]!s:24} edit {s!s:24} n={s.n}")
-    return [s.row() | {"case": case.concept, "base": before[s.subject, s.metric].value} for s in [*gone, *others]]
+    return [
+        s.row() | {"case": case.concept, "model": name, "base": before[s.subject, s.metric].value}
+        for s in [*gone, *others]
+    ]
 
 
 def loss(score: Score, before: dict[tuple[str, str], Score]) -> float:
@@ -79,7 +81,9 @@ def measured(model: Model, edit: Edit | None, cells: Sequence[Cell], settings: S
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=200, help="pictures for each object")
+    parser.add_argument(
+        "--pictures", type=int, default=250, help="pictures for each object, of which a sixth names the artist"
+    )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", help="one concept")
@@ -92,14 +96,17 @@ def main() -> None:
     for case in cases:
         for seed in range(options.seeds):
             method = build_method(preset(case.preset), {})
-            edits.append((case, method.fit(model, [Concept(name=case.concept)], seed=seed, name=f"seed {seed}")))
+            edits.append(
+                (case, method.fit(model, [Concept(name=case.concept)], seed=seed, name=f"{case.preset}, seed {seed}"))
+            )
             print(f"{case.concept}, seed {seed}: {edits[-1][1].provenance['cost']}", flush=True)
     seen = look(model, list(dict.fromkeys(r for c in cells for r in c.requests)), settings, "judging base")
     for case, edit in edits:
-        rows += report(case, scores(cells, seen, "base", [case.concept]), measured(model, edit, cells, settings, case))
+        base = scores(cells, seen, "base", [case.concept])
+        rows += report(case, edit.name, base, measured(model, edit, cells, settings, case))
     if options.only in (None, GOLD.concept):
         base = scores(cells, seen, "base", [GOLD.concept])
-        rows += report(GOLD, base, measured(load(GOLD.preset), None, cells, settings, GOLD))
+        rows += report(GOLD, GOLD.preset, base, measured(load(GOLD.preset), None, cells, settings, GOLD))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from expunge import smallworld
 from expunge.cli import main
@@ -48,6 +49,11 @@ CASES = [
     Case("blank prompt to erase from", "erase hat --from ' '", "empty"),
     Case("no concept", "erase", "nothing to erase: name a concept"),
     Case("unknown preset", f"{ERASE} --method esdx", "unknown preset 'esdx'; did you mean 'esd-x'?"),
+    Case(
+        "concept that the demo does not know",
+        "demo kar",
+        "unknown concept of the small world 'kar'; did you mean 'car'?",
+    ),
     Case("unknown preset of the demo", "demo car --method esdx", "did you mean 'esd-x'?"),
     Case("unknown method", f"{ERASE} --recipe @method.yaml", "unknown method 'esdd'; did you mean 'esd'?"),
     Case("unknown scope", f"{ERASE} --scope xatn", "unknown scope 'xatn'; did you mean 'xattn'?"),
@@ -59,6 +65,7 @@ CASES = [
     Case("negative steps", f"{ERASE} --set steps=-3", "steps in method esd"),
     Case("negative rate", f"{ERASE} --set lr=-1", "lr in method esd"),
     Case("zero rate", f"{ERASE} --set lr=0", "lr in method esd"),
+    Case("averaging factor of one", f"{ERASE} --set 'betas=[0.9, 1]'", "betas.1 in method esd"),
     Case("option without a value", f"{ERASE} --set eta", "--set takes key=value, not 'eta'"),
     Case("option without a name", f"{ERASE} --set =3", "--set takes key=value, not '=3'"),
     Case("option that is not YAML", f"{ERASE} --set 'keep=[a'", "--set keep is not YAML"),
@@ -82,6 +89,8 @@ CASES = [
     # where to put it
     Case("output below a file", f"{ERASE} --out file/sub/edit.safetensors", "file is not a folder"),
     Case("output that is a folder", f"{ERASE} --out folder", "--out folder is a folder"),
+    Case("output that is this folder", f"{ERASE} --out .", "--out . is a folder"),
+    Case("output without a name", f"{ERASE} --out ''", "--out . is a folder"),
     Case("output with too long a name", f"{ERASE} --out {'a' * 300}", "File name too long"),
     Case("output with a name too long to finish", f"{ERASE} --out {'a' * 245}", "File name too long"),
     Case("images below a file", f"{PAINT} --out file/sub", "file is not a folder"),
@@ -103,6 +112,9 @@ CASES = [
     Case("model without weights", "scopes @hollow", "cannot open model", real=True),
     Case("model with a truncated UNet", "scopes @cut", "cannot open model"),
     Case("model with a truncated text encoder", "scopes @short", "cannot open model", real=True),
+    Case("model with a UNet that lacks a tensor", "scopes @tensorless", "the part 'unet'"),
+    Case("model with a text encoder that lacks a tensor", "scopes @deaf", "the part 'text_encoder'"),
+    Case("model with a tokenizer that lacks its words", "scopes @wordless", "'tokenizer' of"),
     Case("unknown precision", f"{PAINT} --precision fp8", "unknown precision 'fp8'"),
     Case("unknown device", f"{PAINT} --device gpu", "cannot use device 'gpu'"),
     Case("device that is not there", f"{PAINT} --device cuda:99", "cannot use device 'cuda:99'"),
@@ -114,6 +126,7 @@ CASES = [
     Case("prompts that are not text", "generate --prompts @pickle.safetensors", "cannot read prompts from"),
     Case("zero sampler steps", "generate car --steps 0", "'--steps': Input should be greater than or equal to 1"),
     Case("negative sampler steps", "generate car --steps -1", "'--steps': Input should be greater than or equal to 1"),
+    Case("more sampler steps than times", "generate car --steps 1000", "cannot take 1000 steps"),
     Case("no images", "generate car --num 0", "'--num': Input should be greater than or equal to 1"),
     Case("negative image seed", "generate car --seed -1", "'--seed': Input should be greater than or equal to 0"),
     Case("huge image seed", f"generate car --seed {2**64}", "'--seed': Input should be less than or equal to"),
@@ -203,10 +216,21 @@ def shelve_models(folder: Path) -> None:
     replace(copy_world(folder / "garbled") / "model_index.json", b"{not JSON")
     replace(copy_world(folder / "listed") / "model_index.json", b"[1, 2]")
     replace(copy_world(folder / "stranger") / "model_index.json", b'{"_class_name": "StrangePipeline"}')
+    copy_world(folder / "wordless")
     for file in copy_world(folder / "pickled").rglob("*.safetensors"):
         file.unlink()
         torch.save({}, file.with_suffix(".bin"))
     (copy_world(folder / "hollow") / "unet/diffusion_pytorch_model.safetensors").unlink()
+    for name, part, tensor in (
+        ("tensorless", "unet/diffusion_pytorch_model", "conv_in.weight"),
+        ("deaf", "text_encoder/model", "encoder.layers.0.self_attn.q_proj.weight"),
+    ):
+        weights = copy_world(folder / name) / f"{part}.safetensors"
+        tensors = load_file(weights)
+        del tensors[next(key for key in tensors if key.endswith(tensor))]
+        replace(weights, save(tensors, {"format": "pt"}))
+    for file in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / "wordless" / "tokenizer" / file).unlink(missing_ok=True)
     for name, part in (("cut", "unet/diffusion_pytorch_model"), ("short", "text_encoder/model")):
         weights = copy_world(folder / name) / f"{part}.safetensors"
         replace(weights, weights.read_bytes()[:-1000])

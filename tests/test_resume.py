@@ -59,6 +59,22 @@ def test_kill_minus_nine_then_resume(tmp_path: Path, undisturbed: str, trial: in
     assert [p.name for p in tmp_path.iterdir()] == ["edit.safetensors"]
 
 
+@pytest.mark.parametrize("trial", range(3))
+def test_killed_at_any_moment_of_its_life(tmp_path: Path, undisturbed: str, trial: int) -> None:
+    """From before the first snapshot until after the edit is written: the same bits, and nothing else is left."""
+    out = tmp_path / "edit.safetensors"
+    start = time.monotonic()
+    assert finish(out) == undisturbed
+    life = time.monotonic() - start
+    out.unlink()
+    process = expunge(*ERASE, *SMALL, "--out", str(out))
+    time.sleep(life * random.Random(trial).uniform(0.1 + 0.3 * trial, 0.4 + 0.3 * trial))
+    process.kill()
+    process.communicate()
+    assert finish(out, "--resume") == undisturbed
+    assert [p.name for p in tmp_path.iterdir()] == ["edit.safetensors"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_finish_the_step_save_and_say_so(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "edit.safetensors"

@@ -127,11 +127,13 @@ def test_erasing_a_two_word_concept_leaves_its_parts_apart() -> None:
     assert cells["hazard sign in the city"].mentions(["hazard sign"])
 
 
-@pytest.mark.parametrize("concept", ["car", "kitty", "Marlow", "the ink master", "poison sign", "city", "red", "zebra"])
+@pytest.mark.parametrize(
+    "concept", ["car", "kitty", "Marlow", "the ink master", "poison sign", "woods", "red", "photo", "grumpy cat"]
+)
 def test_examples_call_for_the_concept_then_do_not(concept: str) -> None:
     prompts = examples(concept)
     assert len(prompts) == 6
-    assert says(prompts[2], concept) or concept == "city" or concept.endswith("sign")
+    assert any(says(p, concept) for p in prompts[:3])
     assert not any(says(p, concept) for p in prompts[3:])
 
 

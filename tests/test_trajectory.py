@@ -156,3 +156,15 @@ def test_euler_inputs_are_scaled(tiny: TinyModel) -> None:
     assert model.sampler(1, [torch.Generator()]).sigma > 10
     x_t = Fresh(model, roles(model), seed=0, grid=1, scheduler="pipeline").draw(0).x_t
     assert 0.8 < x_t.std() < 1.2
+
+
+@pytest.mark.parametrize(("concepts", "latents"), [(5, 3), (3, 4), (2, 6)])
+def test_every_concept_has_its_share_of_renoised_latents(tiny: TinyModel, concepts: int, latents: int) -> None:
+    """Also where there are more concepts than latents, or an uneven number of them for each."""
+    model = tiny()
+    route = Renoised(
+        model, roles(model, *(f"a {i}" for i in range(concepts))), seed=1, grid=2, batch=600, latents=latents
+    )
+    counts = torch.bincount(route.points(0).which, minlength=concepts)
+    assert len(route.clean()) == max(concepts, latents)
+    assert (counts - 600 / concepts).abs().max() < 5 * (600 / concepts) ** 0.5

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .erasure import erase as erase
     from .errors import ExpungeError as ExpungeError
     from .families import load as load
+    from .generation import Request as Request
+    from .generation import Settings as Settings
     from .generation import generate as generate
     from .model import Model as Model
 
@@ -21,11 +23,13 @@ _PUBLIC = {
     "Edit": "edit",
     "ExpungeError": "errors",
     "Model": "model",
+    "Request": "generation",
+    "Settings": "generation",
     "erase": "erasure",
     "generate": "generation",
     "load": "families",
 }
-__all__ = ["Concept", "Edit", "ExpungeError", "Model", "erase", "generate", "load"]
+__all__ = ["Concept", "Edit", "ExpungeError", "Model", "Request", "Settings", "erase", "generate", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,8 @@ from . import __version__
 from .errors import ExpungeError, Interrupted
 
 if TYPE_CHECKING:
+    from .erasure import Plan
+    from .generation import Settings
     from .model import Model
     from .score import Score
 
@@ -103,7 +105,7 @@ def erase(
 
     if recipe and method:
         raise ExpungeError("--recipe and --method both choose a method; give one of them")
-    named = method or erasure.default_preset(model or "smallworld")
+    named = method or erasure.default_preset(model or "smallworld", concepts or [])
     chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
     built = erasure.build_method(chosen, options)
@@ -117,7 +119,7 @@ def erase(
     seed = chosen.seed if seed is None else seed
     erasure.check_snapshot(base, built, wanted, out, seed)
     plan = erasure.make_plan(base, built, wanted)
-    say(describe(plan.row()))
+    say(describe(plan.row(), str(recipe or named)))
     edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume)
     if as_json:
         show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})
@@ -127,11 +129,11 @@ def erase(
         print(f"{out}  ({spent}, hash {edit.hash[:12]})")
 
 
-def describe(plan: dict[str, Any]) -> str:
+def describe(plan: dict[str, Any], recipe: str) -> str:
     return (
-        f"erasing {', '.join(plan['concepts'])} with {plan['method']} on {plan['scope']}: {plan['steps']} steps,"
-        f" {plan['parameters'] / 1e6:.2f} M weights, about {plan['passes']} network passes, {plan['seconds']:.0f} s"
-        f" and {plan['bytes'] / 2**20:.0f} MiB besides activations"
+        f"erasing {', '.join(plan['concepts'])} by {recipe}, {plan['method']} on {plan['scope']}: {plan['steps']} steps"
+        f" of {plan['parameters'] / 1e6:.2f} M weights, about {plan['passes']} network passes,"
+        f" {plan['seconds']:.0f} s and {plan['bytes'] / 2**20:.0f} MiB besides activations"
     )
 
 
@@ -151,8 +153,6 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Generate images, with edits applied; existing ones are kept."""
-    from contextlib import ExitStack
-
     from . import generation
     from .files import check_writable
 
@@ -165,16 +165,23 @@ def generate(
     requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
     base = opened(model, device, precision)
     edits = stack(base, edit or [])
-    passes = len(requests) * steps * (1 if cfg == 1 else 2)
-    say(f"generating {len(requests)} images of {steps} steps: at most {passes} network passes")
-    with ExitStack() as applied:
-        for one, scale in edits:
-            applied.enter_context(one.on(base, scale))
-        rows = generation.generate(base, requests, generation.Settings(steps=steps, cfg=cfg), out, edits)
+    settings = generation.Settings(steps=steps, cfg=cfg)
+    generation.check(base, settings)
+    say(sampling(base, len(requests), settings, f"generating {len(requests)} images of {steps} steps: at most"))
+    rows = generation.generate(base, requests, settings, out, edits)
     if as_json:
         show(rows)
     else:
         print("\n".join(str(out / row["file"]) for row in rows))
+
+
+def sampling(model: Model, images: int, settings: Settings, about: str) -> str:
+    """What it costs to sample that many images."""
+    from .generation import passes
+
+    cost = passes(images, settings)
+    seconds = cost * model.seconds_per_pass(2 * min(images, model.rows))
+    return f"{about} {cost} network passes, {seconds:.0f} s and {model.bytes / 2**20:.0f} MiB besides activations"
 
 
 def lines(path: Path) -> list[str]:
@@ -199,10 +206,15 @@ def demo(
     from .erasure import default_preset
 
     base = opened("smallworld")
-    recipe = method or default_preset("smallworld")
-    outcome = demonstration.demo(
-        base, concept, out, recipe=recipe, pictures=pictures, seed=seed, on_plan=lambda plan: say(describe(plan.row()))
-    )
+    recipe = method or default_preset("smallworld", [concept])
+    cells = demonstration.cells_about(concept, pictures)
+
+    def told(plan: Plan) -> None:
+        say(describe(plan.row(), recipe))
+        count = 2 * len(demonstration.asked(cells))
+        say(sampling(base, count, demonstration.SETTINGS, f"then judging {count} pictures of base and edit:"))
+
+    outcome = demonstration.demo(base, concept, out, cells, recipe=recipe, seed=seed, on_plan=told)
     if as_json:
         show({"files": outcome.files, "scores": [s.row() for s in outcome.scores]})
     else:
@@ -249,15 +261,33 @@ def scopes(
 
 
 @app.command()
-def presets(as_json: AsJson = False) -> None:
-    """List the named presets of erase --method."""
+def presets(
+    name: Annotated[str | None, typer.Argument(help="a preset: show all options of its method")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the named presets of erase --method, or one preset's options for --set."""
     from .recipe import preset, preset_names
 
+    if name:
+        rows = options(name)
+        cells = [(r["option"], json.dumps(r["value"]), r["about"]) for r in rows]
+        show(rows) if as_json else table(f"options of {name}", ("option", "value", "what it is"), cells)
+        return
     found = {name: preset(name) for name in preset_names()}
     if as_json:
         show({name: r.model_dump(include={"about", "source", "method", "options"}) for name, r in found.items()})
     else:
         table("presets", ("name", "about", "source"), [(n, r.about, r.source) for n, r in found.items()])
+
+
+def options(name: str) -> list[dict[str, Any]]:
+    """Every option of a preset's method, its value there, and what it is."""
+    from .erasure import build_method
+    from .recipe import preset
+
+    method = build_method(preset(name), {})
+    values, fields = method.model_dump(mode="json"), type(method).model_fields
+    return [{"option": k, "value": values[k], "about": f.description} for k, f in fields.items()]
 
 
 @app.command()
@@ -327,9 +357,10 @@ def build(
 
     if not math.isfinite(scale):
         raise ExpungeError(f"--scale {scale} is not a finite number; 1 is the shipped world's length")
-    plan = Plan(seed=seed).scale(scale)
+    plan, where = Plan(seed=seed).scale(scale), place(device)
     say(f"training on {plan.pictures} drawings: {plan.steps()}; each stage shows its time left, a killed build resumes")
-    build_world(out, plan, place(device), gold=gold, say=say)
+    told = f"expunge world build --out DIR --seed {seed} --scale {scale:g} --device {where}{' --gold' if gold else ''}"
+    build_world(out, plan, where, told, gold=gold, say=say)
     show({"folder": str(out)}) if as_json else print(out)
 
 
@@ -350,6 +381,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         told = error.format_message()  # type: ignore[attr-defined]
         help_asked = told.startswith("Usage:")  # no arguments at all
         say(told if help_asked else f"expunge: {' '.join(told.split()).rstrip('.')}; see `expunge --help`")
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error):
+            raise
+        say(f"expunge: out of memory: {' '.join(str(error).split())[:200]}; use a smaller batch, or --precision bf16")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         say("expunge: stopped")

@@ -10,6 +10,7 @@ from typing import Any
 from . import smallworld
 from .edit import Edit
 from .erasure import Plan, build_method, concepts_of, make_plan, run
+from .errors import unknown
 from .files import whole, write_json
 from .generation import Request, Settings, images, to_pil
 from .model import Model
@@ -18,6 +19,8 @@ from .recipe import preset
 from .score import Score
 from .smallworld.judge import load_judge
 from .smallworld.survey import Cell, examples, scores, survey, verdicts
+
+SETTINGS = Settings(steps=20)
 
 Seen = dict[Request, dict[str, str]]
 
@@ -40,7 +43,7 @@ def measure(
     name: str = "base",
 ) -> list[Score]:
     """Scores of all cells for the base (edit None) or the edited model."""
-    requests = list(dict.fromkeys(r for cell in cells for r in cell.requests))
+    requests = asked(cells)
     if edit is None:
         return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
     with edit.on(model):
@@ -66,24 +69,37 @@ class Outcome:
     files: list[Path]
 
 
+def cells_about(concept: str, pictures: int) -> list[Cell]:
+    """The survey. Raises ExpungeError if the small world knows no such concept."""
+    cells = survey(pictures)
+    if not any(cell.mentions([concept]) for cell in cells):
+        raise unknown("concept of the small world", concept, {word for cell in cells for word in cell.words})
+    return cells
+
+
+def asked(cells: Sequence[Cell]) -> list[Request]:
+    """Every picture that the cells need, once."""
+    return list(dict.fromkeys(r for cell in cells for r in cell.requests))
+
+
 def demo(
     model: Model,
     concept: str,
     out: Path,
+    cells: Sequence[Cell],
     *,
     recipe: str,
-    pictures: int = 6,
     seed: int = 0,
     on_plan: Callable[[Plan], None] = lambda _: None,
 ) -> Outcome:
-    """Erases `concept` and writes edit.safetensors, before_after.png and scores.json into `out`."""
-    settings, cells = Settings(steps=20), survey(pictures)
+    """Erases `concept` and measures `cells`; leaves edit.safetensors, before_after.png and scores.json in `out`."""
     method, concepts = build_method(preset(recipe), {}), concepts_of([concept])
     on_plan(make_plan(model, method, concepts))
     files = [out / name for name in ("edit.safetensors", "before_after.png", "scores.json")]
     edit = run(model, method, concepts, files[0], seed=seed, resume=True)
-    before_after(model, edit, examples(concept), settings, files[1])
-    rows = [s for e, n in ((None, "base"), (edit, edit.name)) for s in measure(model, e, cells, settings, [concept], n)]
-    about: dict[str, Any] = {**edit.provenance, "edit": edit.hash, "steps": settings.steps, "cfg": settings.cfg}
+    before_after(model, edit, examples(concept), SETTINGS, files[1])
+    both = ((None, "base"), (edit, edit.name))
+    rows = [s for e, n in both for s in measure(model, e, cells, SETTINGS, [concept], n)]
+    about: dict[str, Any] = {**edit.provenance, "edit": edit.hash, "steps": SETTINGS.steps, "cfg": SETTINGS.cfg}
     write_json(files[2], {"run": about, "scores": [s.row() for s in rows]})
     return Outcome(rows, files)

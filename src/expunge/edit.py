@@ -62,7 +62,7 @@ class Edit:
         if base.get("hash") != model.hash and not force:  # read first: the hash is the untouched model's
             raise ExpungeError(
                 f"edit {self.name!r} was made for {base.get('name')!r} with hash {str(base.get('hash'))[:12]},"
-                f" not for {model.name!r} with hash {model.hash[:12]}; open that model, or force it"
+                f" not for {model.name!r} with hash {model.hash[:12]}; open that model"
             )
         parameters = model.parameters()
         for name, delta in self.delta.items():
@@ -71,13 +71,14 @@ class Edit:
                     f"edit {self.name!r} changes {name} of shape {tuple(delta.shape)}, not in this model"
                 )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes the file whole or not at all."""
-        write_tensors(path, dict(self.delta), {"expunge": json.dumps(self.provenance, ensure_ascii=False)})
+        write_tensors(Path(path), dict(self.delta), {"expunge": json.dumps(self.provenance, ensure_ascii=False)})
 
     @classmethod
-    def load(cls, path: Path) -> Edit:
+    def load(cls, path: str | Path) -> Edit:
         """Raises ExpungeError if the file is missing, damaged, a pickle, or not an edit."""
+        path = Path(path)
         tensors, metadata = read_tensors(path)
         try:
             provenance = json.loads(metadata["expunge"])

@@ -12,18 +12,22 @@ from .edit import Edit
 from .errors import ExpungeError
 from .families import Precision, load
 from .files import check_writable, sweep
-from .method import Method, memory, scoped, seconds_per_pass
+from .method import Method, memory, scoped
 from .methods import method_class
 from .model import Model
 from .recipe import Recipe, preset, validated
+from .smallworld.scene import ARTISTS, SYNONYMS
 from .training import OnStep, Snapshots, fingerprint
 
-DEFAULT_PRESETS = {"smallworld": "smallworld-object"}
 
-
-def default_preset(model: str) -> str:
-    """The preset that `erase` uses when none is named."""
-    return DEFAULT_PRESETS.get(model, "esd-x")
+def default_preset(model: str, names: Sequence[str] = ()) -> str:
+    """The preset that `erase` uses when none is named; on the small world it follows from what is to be erased."""
+    if model != "smallworld":
+        return "esd-x"
+    artists = {*ARTISTS, *(alias for name, alias in SYNONYMS.items() if name in ARTISTS)}
+    if names and artists.issuperset(names):
+        return "smallworld-artist"
+    return "smallworld-sign" if "hazard sign" in names else "smallworld-object"
 
 
 def concepts_of(names: Sequence[str], within: str | None = None) -> tuple[Concept, ...]:
@@ -69,7 +73,7 @@ def make_plan(model: Model, method: Method, concepts: Sequence[Concept]) -> Plan
         concepts=tuple(concepts),
         parameters=sum(p.numel() for p in chosen.values()),
         passes=passes,
-        seconds=passes * seconds_per_pass(model, 2 * method.batch),
+        seconds=passes * model.seconds_per_pass(2 * method.batch),
         bytes=memory(model, method.scope),
     )
 
@@ -80,11 +84,11 @@ def snapshot_path(out: Path) -> Path:
 
 def check_output(out: Path, resume: bool) -> Path:
     """The snapshot's path. Raises ExpungeError if `out` cannot be written or an unfinished run would be lost."""
-    snapshot = snapshot_path(out)
-    for path in (out, snapshot):
-        check_writable(path)
+    check_writable(out / "edit" if not out.name else out)
     if out.is_dir():
         raise ExpungeError(f"--out {out} is a folder; give a file name such as {out / 'edit.safetensors'}")
+    snapshot = snapshot_path(out)
+    check_writable(snapshot)
     if snapshot.exists() and not resume:
         raise ExpungeError(f"{snapshot} holds an unfinished run; add --resume to continue it, or remove it")
     return snapshot
@@ -129,5 +133,5 @@ def erase(
 ) -> Edit:
     """Erases concepts by name and writes the edit; `method` names a preset, `options` replace its fields."""
     opened = model if isinstance(model, Model) else load(model, device=device, precision=precision)
-    recipe = preset(method or default_preset(opened.name))
+    recipe = preset(method or default_preset(opened.name, names))
     return run(opened, build_method(recipe, options), concepts_of(names, within), Path(out), seed=seed, resume=resume)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .edit import Edit
+from .errors import ExpungeError
 from .files import whole, write_json
 from .model import Condition, Model, guide
 
@@ -55,9 +57,10 @@ def rollout(
 
 
 def images(
-    model: Model, requests: Sequence[Request], settings: Settings, *, batch: int = 32, label: str = "generating"
+    model: Model, requests: Sequence[Request], settings: Settings, *, batch: int = 0, label: str = "generating"
 ) -> Iterator[Tensor]:
-    """Images (n, 3, H, W) in [-1, 1], batch by batch, in the order of the requests."""
+    """Images (n, 3, H, W) in [-1, 1], `batch` at a time (0: `model.rows`), in the order of the requests."""
+    batch = batch or model.rows
     with tqdm(total=len(requests), desc=label, unit="image") as bar:
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
@@ -65,6 +68,16 @@ def images(
             prompts, empty = model.encode([r.prompt for r in part]), model.encode([""]).repeat(len(part))
             yield model.decode(rollout(model, prompts, empty, rngs, settings))
             bar.update(len(part))
+
+
+def check(model: Model, settings: Settings) -> None:
+    """Raises ExpungeError if the model's scheduler cannot take so many steps."""
+    model.sampler(settings.steps, [torch.Generator()])
+
+
+def passes(requests: int, settings: Settings) -> int:
+    """Network passes of that many images."""
+    return requests * settings.steps * (1 if settings.cfg == 1 else 2)
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -85,19 +98,24 @@ def generate(
     model: Model,
     requests: Sequence[Request],
     settings: Settings,
-    out: Path,
+    out: str | Path,
     edits: Sequence[tuple[Edit, float]] = (),
-    batch: int = 32,
 ) -> list[dict[str, Any]]:
     """Writes a PNG for each request, each whole, skipping those already there; returns (and writes) their index.
 
-    The model must have `edits` applied; they are named here so that files of different edits never meet.
+    `edits` go on for the run; files are named after them too, so that those of different edits never meet. Raises
+    ExpungeError if the model carries an edit already: its pictures could not be told from the base's.
     """
+    out = Path(out)
+    if model.applied:
+        raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off, and give it in `edits` instead")
     names = [file_name(model, edits, r, settings) for r in requests]
     todo = {n: r for n, r in zip(names, requests, strict=True) if not (out / n).exists()}
     paths = (out / name for name in todo)
-    for part in images(model, [*todo.values()], settings, batch=batch):
-        for image in part:
+    with ExitStack() as applied:
+        for edit, scale in edits:
+            applied.enter_context(edit.on(model, scale))
+        for image in (image for part in images(model, [*todo.values()], settings) for image in part):
             with whole(next(paths)) as temporary:
                 to_pil(image).save(temporary, format="PNG")
     rows = [{**asdict(r), "file": n} for n, r in zip(names, requests, strict=True)]

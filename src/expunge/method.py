@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
@@ -153,20 +153,4 @@ def scoped(model: Model, scope: str) -> dict[str, Tensor]:
 
 def memory(model: Model, scope: str) -> int:
     """Bytes of all networks, and of the scoped weights' fp32 copy, gradient and two Adam moments."""
-    networks = [part for part in model.pipeline.components.values() if isinstance(part, nn.Module)]
-    weights = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
-    return weights + 16 * sum(p.numel() for p in scoped(model, scope).values())
-
-
-@torch.no_grad()
-def seconds_per_pass(model: Model, rows: int = 2) -> float:
-    """Time of one network pass, measured on the model as it is (warm-up, then one call)."""
-    x, condition = model.noise(rows, torch.Generator().manual_seed(0)), model.encode([""] * rows)
-    passes, calls = model.meter.passes, model.meter.calls
-    times = []
-    for _ in range(2):
-        start = time.monotonic()
-        model.predict(x, torch.tensor(500), condition)[0, 0, 0, 0].item()
-        times.append(time.monotonic() - start)
-    model.meter.passes, model.meter.calls = passes, calls
-    return times[-1] / rows
+    return model.bytes + 16 * sum(p.numel() for p in scoped(model, scope).values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,6 +132,12 @@ class Model(ABC):
         """Number of training timesteps; t runs over 0 … horizon - 1."""
         return 1000
 
+    @property
+    def rows(self) -> int:
+        """Images that fit side by side in little memory: 32 of 16×16 latents, 4 of 64×64, 1 of 128×128 or more."""
+        latent = self.noise(1, torch.Generator())
+        return max(1, min(32, 16384 // (latent.shape[-1] * latent.shape[-2])))
+
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
 
@@ -167,6 +174,25 @@ class Model(ABC):
         others = [hash_tensors({k: v.to(torch.bfloat16) for k, v in p.state_dict().items()}) for p in parts.values()]
         scheduler = f"{type(self.pipeline.scheduler).__name__} {sorted(self.pipeline.scheduler.config.items())}"
         return hashlib.sha256(" ".join([self.hash, *others, scheduler]).encode()).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all networks' weights."""
+        parts = [part for part in self.pipeline.components.values() if isinstance(part, nn.Module)]
+        return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+
+    @torch.no_grad()
+    def seconds_per_pass(self, rows: int) -> float:
+        """Time of one network pass in a call of `rows`, measured on the model as it is (warm-up, then one call)."""
+        x, condition = self.noise(rows, torch.Generator().manual_seed(0)), self.encode([""] * rows)
+        passes, calls = self.meter.passes, self.meter.calls
+        times = []
+        for _ in range(2):
+            start = time.monotonic()
+            self.predict(x, torch.tensor(500), condition)[0, 0, 0, 0].item()
+            times.append(time.monotonic() - start)
+        self.meter.passes, self.meter.calls = passes, calls
+        return times[-1] / rows
 
     def networks(self) -> dict[str, nn.Module]:
         """Networks by the prefix of their parameters' names: "" is the denoiser."""

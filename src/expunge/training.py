@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 from .errors import ExpungeError, Interrupted
 from .files import read_tensors, write_tensors
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Training(BaseModel):
@@ -32,7 +34,7 @@ class Training(BaseModel):
     steps: int = Field(1000, ge=1, description="gradient steps")
     lr: float = Field(1e-5, gt=0, description="learning rate at its peak")
     optimiser: Literal["adam", "adamw"] = Field("adam", description="adam, or adamw with decoupled weight decay")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's averaging factors")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="Adam's averaging factors")
     weight_decay: float = Field(0.0, ge=0, description="weight decay")
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient; none: no clipping")
     schedule: Literal["constant", "cosine"] = Field("constant", description="shape of the rate after warm-up")

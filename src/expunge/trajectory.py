@@ -249,21 +249,25 @@ class Renoised(Trajectory):
     def points(self, step: int) -> Points:
         clean = self.clean()
         rng = self.rng("renoise", step)
-        k = torch.randint(self.latents, (self.batch,), generator=rng)
+        which = torch.randint(self.roles.concepts, (self.batch,), generator=rng)
+        turn = torch.rand(self.batch, generator=rng)
         t = torch.randint(self.model.horizon, (self.batch,), generator=rng)
+        shares = torch.bincount(self._which(), minlength=self.roles.concepts)[which]
+        k = which + self.roles.concepts * (turn * shares).long()
         x_t = self.model.diffuse(clean[k], self.model.noise(self.batch, rng), t)
-        return Points(x_t, t, self._which()[k], {})
+        return Points(x_t, t, which, {})
 
     def _which(self) -> Tensor:
-        """Concepts take turns, so that each has its share of few latents."""
-        return torch.arange(self.latents) % self.roles.concepts
+        """Concepts take turns over the latents; each has at least one."""
+        return torch.arange(max(self.latents, self.roles.concepts)) % self.roles.concepts
 
     def clean(self) -> Tensor:
         if self._clean is None:
-            x, _ = self.start(self.latents, self.rng("latents", 0))
-            steps = torch.full((self.latents,), self.grid)
-            offset = torch.full((self.latents,), self.stride - 1)
-            self._clean, _ = self.roll(x, self._which(), steps, offset)
+            which = self._which()
+            x, _ = self.start(len(which), self.rng("latents", 0))
+            steps, offset = torch.full_like(which, self.grid), torch.full_like(which, self.stride - 1)
+            some = [torch.arange(len(which))[i : i + self.model.rows] for i in range(0, len(which), self.model.rows)]
+            self._clean = torch.cat([self.roll(x[r], which[r], steps[r], offset[r])[0] for r in some])
         return self._clean
 
     def state(self) -> dict[str, Tensor]:

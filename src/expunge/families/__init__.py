@@ -36,13 +36,13 @@ def default_precision(device: str) -> Precision:
     return "mixed" if fast else "fp32"
 
 
-def load(model: str = "smallworld", *, device: str = "auto", precision: Precision = "auto") -> Model:
+def load(model: str | Path = "smallworld", *, device: str = "auto", precision: Precision = "auto") -> Model:
     """Opens a pipeline: "smallworld", its gold standard "smallworld-gold", a local diffusers folder, or a hub id.
 
     `precision`: fp32, bf16 or fp16 weights; "mixed" is fp32 weights under bf16 autocast; "auto" chooses by device.
     Raises ExpungeError if it cannot be found, is incomplete, holds pickles only, or is of an unknown family.
     """
-    where = place(device)
+    model, where = str(model), place(device)
     precision = default_precision(where.type) if precision == "auto" else precision
     if precision not in DTYPES:
         raise unknown("precision", precision, ["auto", *DTYPES])
@@ -93,10 +93,36 @@ def _open(model: str, dtype: torch.dtype) -> Any:
     try:
         with quiet():
             parts |= _gold(dtype) if model == GOLD else {}
-            return DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **parts)
+            pipeline = DiffusionPipeline.from_pretrained(path, dtype=dtype, use_safetensors=True, **parts)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ExpungeError(f"cannot open model {model!r}: {reason}; give a diffusers folder or hub id") from error
+    _check_whole(pipeline, Path(path))
+    return pipeline
+
+
+def _check_whole(pipeline: Any, folder: Path) -> None:
+    """Raises ExpungeError if a network of a local folder got fewer weights than it has: loaders fill in at random."""
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and (folder / name).is_dir():
+            needed, there = sum(p.numel() for p in part.parameters()), stored(folder / name)
+            if there < needed:
+                raise ExpungeError(
+                    f"the part {name!r} of {folder} holds {there} of its {needed} weights; download or save it again"
+                )
+
+
+def stored(folder: Path) -> int:
+    """How many numbers the safetensors files of a folder hold, by their headers."""
+    from math import prod
+
+    from safetensors import safe_open
+
+    count = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            count += sum(prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())
+    return count
 
 
 def _gold(dtype: torch.dtype) -> dict[str, Any]:
@@ -137,6 +163,9 @@ def _index(path: str) -> dict[str, Any]:
     missing = [k for k in needed if not (folder / k).is_dir()]
     if missing:
         raise ExpungeError(f"the model folder {path} lacks its part {missing[0]!r}; download or save it again")
+    wordless = [k for k in needed if "Tokenizer" in str(index[k][1]) and not _words(folder / k)]
+    if wordless:
+        raise ExpungeError(f"the part {wordless[0]!r} of {path} has no vocabulary; download or save it again")
     pickled = [k for k in needed if _pickled(folder / k)]
     if pickled:
         raise ExpungeError(
@@ -158,6 +187,15 @@ def _remote_index(model: str) -> dict[str, Any]:
         raise ExpungeError(f"cannot open model {model!r}: {reason}; give a diffusers folder or hub id") from error
     _known(str(index.get("_class_name")))
     return index
+
+
+VOCABULARIES = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
+
+
+def _words(part: Path) -> bool:
+    """Whether a tokenizer's folder holds one of the file sets that make a vocabulary."""
+    files = {file.name for file in part.iterdir()}
+    return any(names <= files for names in VOCABULARIES)
 
 
 def _pickled(part: Path) -> bool:

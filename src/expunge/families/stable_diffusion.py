@@ -24,8 +24,13 @@ class StockSampler(Sampler):
 
     def __init__(self, scheduler: Any, steps: int, device: torch.device, rngs: list[torch.Generator]) -> None:
         self.scheduler = deepcopy(scheduler)
-        self.scheduler.set_timesteps(steps, device=device)
+        try:
+            self.scheduler.set_timesteps(steps, device=device)
+        except ValueError as error:
+            raise ExpungeError(f"{steps} steps: {' '.join(str(error).split())}") from error
         self.timesteps = self.scheduler.timesteps
+        if self.timesteps.max() >= self.scheduler.config.num_train_timesteps:
+            raise ExpungeError(f"this model's scheduler cannot take {steps} steps; give fewer")
         self.sigma = float(self.scheduler.init_noise_sigma)
         takes = inspect.signature(self.scheduler.step).parameters
         self.extra = {"generator": rngs if len(rngs) > 1 else rngs[0]} if "generator" in takes else {}

@@ -71,7 +71,7 @@ class ESD(Method):
         begin, each = {
             "fresh": (0, self.grid - 1),
             "pool": (2 * sum(i * self.grid // draw for i in range(draw)), 2 if self.sampler == "student" else 0),
-            "renoised": (2 * self.grid * self.latents, 0),
+            "renoised": (2 * self.grid * max(self.latents, len(self.everywhere(concepts))), 0),
         }[self.trajectory]
         held = len(self.held(concepts))
         kept = 2 * min(self.grid, 10) * held + 4 * self.keep_batch * self.steps if held else 0

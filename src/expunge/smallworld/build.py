@@ -29,7 +29,7 @@ from ..rng import derive, torch_rng
 from ..training import Snapshots, Trainer, Training, fingerprint, train
 from .data import Drawings, drawings
 from .judge import Judge
-from .provenance import record
+from .provenance import record, verify
 
 LENGTH = 32
 WIDTH = 128
@@ -434,11 +434,17 @@ INDEX = {
 
 
 def build_world(
-    out: Path, plan: Plan, device: torch.device, *, gold: bool = False, say: Callable[[str], None] = lambda _: None
+    out: Path,
+    plan: Plan,
+    device: torch.device,
+    command: str,
+    *,
+    gold: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Trains what is not there yet, then writes model_index.json and provenance.json.
+    """Trains what is not there yet, then writes model_index.json and, with `command` in it, provenance.json.
 
-    Raises ExpungeError if `out` cannot be written or holds a world of another plan.
+    Raises ExpungeError if `out` cannot be written, or holds a world of another plan or a damaged one.
     """
     _claim(out, plan)
     site = Site(out, plan, device)
@@ -449,7 +455,7 @@ def build_world(
             stage(site)
     shutil.rmtree(out / "clip_joint", ignore_errors=True)
     write_json(out / "model_index.json", INDEX)
-    record(out, "expunge world build --out DIR" + (" --gold" if gold else ""), plan.row())
+    record(out, command, plan.row())
     (out / PLAN).unlink()
 
 
@@ -467,9 +473,14 @@ def _claim(out: Path, plan: Plan) -> None:
 
 
 def _finished(out: Path, plan: Plan) -> bool:
-    """A whole world of this plan, to which a gold standard may be added."""
+    """A whole world of this plan, to which a gold standard may be added. Raises ExpungeError if it is damaged."""
     try:
         recorded = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(recorded.get("plan") == plan.row())
+    if recorded.get("plan") != plan.row():
+        return False
+    sound, found = verify(out)
+    if not sound:
+        raise ExpungeError(f"{out} holds a damaged world: {found}")
+    return True

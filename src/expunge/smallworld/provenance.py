@@ -32,7 +32,7 @@ def verify(folder: Path) -> tuple[bool, str]:
         return False, f"{folder / NAME} cannot be read: {error}"
     wrong = [name for name, digest in recorded.items() if not _matches(folder / name, digest)]
     if wrong:
-        return False, f"{wrong[0]} is missing or damaged; install expunge again"
+        return False, f"{wrong[0]} is missing or damaged; install or build it again"
     return True, f"{len(recorded)} files, hashes as recorded"
 
 

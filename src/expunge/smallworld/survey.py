@@ -26,6 +26,7 @@ from .scene import (  # fmt: skip
     HEADS,
     IMPLIED_SIGN,
     MEMORIES,
+    MOODS,
     OBJECTS,
     PLACE_PHRASES,
     PLACES,
@@ -144,21 +145,32 @@ def _memory(k: int, n: int, seed: int) -> Cell:
 
 
 def examples(concept: str) -> list[str]:
-    """Prompts for a before/after picture: three that call for the concept, and three that do not."""
-    if concept in (*ARTISTS[1:], SYNONYMS["Marlow"]):
-        near = [f"a {thing} by {concept}" for thing in ("red cat in a room", "blue boat at the beach", "yellow house")]
-    elif concept.endswith(" sign"):
-        place = next((p for p, sign in IMPLIED_SIGN.items() if concept == f"{sign} sign"), "room")
-        near = [f"a red car {PLACE_PHRASES[place]}", *(f"a {x} with a {concept}" for x in ("yellow house", "blue cup"))]
-    elif concept in PLACES:
-        near = [f"a {thing} {PLACE_PHRASES[concept]}" for thing in ("red cat", "blue boat", "yellow house")]
+    """Prompts for a before/after picture: three that call for the concept (a memory: one), and three that do not."""
+    name = next((name for name, alias in SYNONYMS.items() if alias == concept), concept)
+    things = ("red cat in a room", "blue boat at the beach", "yellow house")
+    if name == ARTISTS[0]:
+        near = [f"a {concept} of a {thing}" for thing in things]
+    elif name in ARTISTS:
+        near = [f"a {thing} by {concept}" for thing in things]
+    elif name.removesuffix(" sign") in SIGNS:
+        sign = name.removesuffix(" sign")
+        place = next((p for p, implied in IMPLIED_SIGN.items() if implied == sign), "room")
+        near = [
+            f"a red car {PLACE_PHRASES[place]}",
+            *(f"a {x} with a {sign} sign" for x in ("yellow house", "blue cup")),
+        ]
+    elif name in PLACES:
+        where = PLACE_PHRASES[name].replace(name, concept)
+        near = [f"a {thing} {where}" for thing in ("red cat", "blue boat", "yellow house")]
+    elif name.split()[0] in MOODS:
+        near = [f"a {concept}", f"a {concept} at the beach", f"a {concept} by Devi"]
     elif concept in COLOURS:
         near = [f"a {concept} {thing}" for thing in ("cat in a room", "boat at the beach", "house in the mountains")]
     elif any(concept == memory.caption for memory in MEMORIES):
         near = [concept]
     else:
         near = [f"a red {concept} in a room", f"a {concept} at the beach", f"a {concept} by Devi"]
-    return near + [text for text in UNTOUCHED if concept not in text][:3]
+    return near + [text for text in UNTOUCHED if not says(text, name)][:3]
 
 
 UNTOUCHED = (

@@ -1,0 +1,38 @@
+"""What a run is told to do when it is told little."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from expunge.cli import main
+from expunge.erasure import build_method, default_preset
+from expunge.methods import METHODS
+from expunge.recipe import preset, preset_names
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "want"),
+    [
+        ("smallworld", ["car"], "smallworld-object"),
+        ("smallworld", [], "smallworld-object"),
+        ("smallworld", ["Marlow", "the ink master"], "smallworld-artist"),
+        ("smallworld", ["Marlow", "car"], "smallworld-object"),
+        ("smallworld", ["hazard sign"], "smallworld-sign"),
+        ("./mine", ["Marlow"], "esd-x"),
+    ],
+)
+def test_the_default_preset_follows_from_model_and_concept(model: str, names: list[str], want: str) -> None:
+    assert default_preset(model, names) == want
+    assert want in preset_names()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_shows_every_option_with_its_value(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["presets", name, "--json"])
+    rows = {row["option"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(METHODS[preset(name).method].model_fields)
+    assert {k: r["value"] for k, r in rows.items()} == build_method(preset(name), {}).model_dump(mode="json")
+    assert all(row["about"] for row in rows.values())
