@@ -84,7 +84,8 @@ def snapshot_path(out: Path) -> Path:
 
 def check_output(out: Path, resume: bool) -> Path:
     """The snapshot's path. Raises ExpungeError if `out` cannot be written or an unfinished run would be lost."""
-    check_writable(out / "edit" if not out.name else out)
+    if out.name:
+        check_writable(out)
     if out.is_dir():
         raise ExpungeError(f"--out {out} is a folder; give a file name such as {out / 'edit.safetensors'}")
     snapshot = snapshot_path(out)
