@@ -10,10 +10,10 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -25,6 +25,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 from .. import __version__
 from ..errors import ExpungeError
 from ..files import write_json, write_tensors, write_text
+from ..model import quiet
 from ..rng import derive, torch_rng
 from ..training import Snapshots, Trainer, Training, fingerprint, train
 from .data import Drawings, drawings
@@ -37,7 +38,12 @@ WIDTH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much of everything. The defaults are those of the shipped weights; `scale` shrinks them for tests."""
+    """How much of everything. The defaults are those of the shipped weights; `scale` shrinks them for tests.
+
+    `signs` of a polishing batch are drawings with a named sign, which few of all drawings have.
+    """
+
+    LENGTHS: ClassVar[tuple[str, ...]] = ("judge", "clip", "vae", "unet", "polish", "vision")
 
     seed: int = 0
     pictures: int = 30_000
@@ -54,17 +60,21 @@ class Plan:
     unet: Training = Training(
         steps=8000, lr=1e-3, optimiser="adamw", schedule="cosine", warmup=200, clip=1.0, ema=0.998, ema_ramp=True
     )
+    polish: Training = Training(
+        steps=1500, lr=4e-4, optimiser="adamw", schedule="cosine", warmup=50, clip=1.0, ema=0.998, ema_ramp=True
+    )
+    signs: int = 24
     batch: Mapping[str, int] = field(
         default_factory=lambda: {"judge": 64, "clip": 256, "vision": 128, "vae": 32, "unet": 64}
     )
 
     def row(self) -> dict[str, Any]:
-        stages = {k: getattr(self, k).model_dump(mode="json") for k in ("judge", "clip", "vision", "vae", "unet")}
-        return {"seed": self.seed, "pictures": self.pictures, "batch": dict(self.batch), **stages}
+        about = {"seed": self.seed, "pictures": self.pictures, "signs": self.signs, "batch": dict(self.batch)}
+        return about | {k: getattr(self, k).model_dump(mode="json") for k in self.LENGTHS}
 
     def steps(self) -> str:
         """The stages' lengths in words."""
-        return ", ".join(f"{k} {getattr(self, k).steps} steps" for k in ("judge", "clip", "vae", "unet", "vision"))
+        return ", ".join(f"{k} {getattr(self, k).steps} steps" for k in self.LENGTHS)
 
     def scale(self, factor: float) -> Plan:
         """The same plan with every length multiplied by `factor` (at least one step and 64 pictures)."""
@@ -73,16 +83,8 @@ class Plan:
             steps = max(1, round(options.steps * factor))
             return options.model_copy(update={"steps": steps, "warmup": round(options.warmup * factor)})
 
-        return Plan(
-            seed=self.seed,
-            pictures=max(64, round(self.pictures * factor)),
-            judge=shorter(self.judge),
-            clip=shorter(self.clip),
-            vision=shorter(self.vision),
-            vae=shorter(self.vae),
-            unet=shorter(self.unet),
-            batch=self.batch,
-        )
+        lengths = {k: shorter(getattr(self, k)) for k in self.LENGTHS}
+        return replace(self, pictures=max(64, round(self.pictures * factor)), **lengths)
 
 
 @dataclass
@@ -328,7 +330,8 @@ def build_vae(site: Site) -> None:
 @torch.no_grad()
 def latents(site: Site, data: Drawings) -> Tensor:
     """Scaled latents of all drawings: fp16 of shape (n, 4, 16, 16)."""
-    vae = AutoencoderKL.from_pretrained(site.out / "vae", dtype=torch.float32).to(site.device)
+    with quiet():
+        vae = AutoencoderKL.from_pretrained(site.out / "vae", dtype=torch.float32).to(site.device)
     parts = []
     for start in range(0, len(data), 64):
         with site.autocast():
@@ -371,21 +374,27 @@ def new_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def build_unet(site: Site, name: str = "unet", data: Drawings | None = None) -> None:
+def denoising(
+    site: Site, unet: UNet2DConditionModel, data: Drawings, purpose: str, signs: int = 0
+) -> Callable[[int], dict[str, Tensor]]:
     """Noise prediction; each step's error is weighted by min(SNR, 5)/SNR (Hang et al. 2023, min-SNR-γ).
 
     A batch's timesteps are spread evenly from a random start (Kingma et al. 2021): the same mean, less variance.
+    `signs` more of the batch are drawings with a named sign, always with their captions: since captions say every
+    named sign, the distribution given a caption stays as it is.
     """
-    data = data or site.data
-    said = text_states(site, data)
-    clean, alphas = latents(site, data), new_scheduler().alphas_cumprod.to(site.device)
-    unet = seeded(new_unet, site.plan.seed, "unet")
+    said, clean = text_states(site, data), latents(site, data)
+    alphas, n = new_scheduler().alphas_cumprod.to(site.device), site.plan.batch["unet"]
+    named = torch.tensor([i for i, row in enumerate(data.captions) if " sign" in row[0]])
     unet.set_attn_processor(AttnProcessor())  # plain matrix products train 1.4× faster than fused attention on CPUs
 
     def loss(step: int) -> dict[str, Tensor]:
-        n = site.plan.batch["unet"]
-        index, rng = site.batch("unet", step, n)
-        words = torch.stack([said[c] for c in said_captions(data, index, rng, drop=0.1)]).to(site.device)
+        index, rng = site.batch(purpose, step, n - signs)
+        captions = said_captions(data, index, rng, drop=0.1)
+        if signs:
+            more = named[torch.randint(len(named), (signs,), generator=rng)]
+            index, captions = torch.cat([index, more]), captions + said_captions(data, more, rng)
+        words = torch.stack([said[c] for c in captions]).to(site.device)
         x, noise = clean[index].float().to(site.device), torch.randn((n, 4, 16, 16), generator=rng).to(site.device)
         t = ((torch.rand(1, generator=rng) + torch.arange(n) / n) % 1 * 1000).long().clamp(max=999).to(site.device)
         a = alphas[t].view(-1, 1, 1, 1)
@@ -394,13 +403,29 @@ def build_unet(site: Site, name: str = "unet", data: Drawings | None = None) -> 
         weight = (5 * (1 - a) / a).clamp(max=1)
         return {"eps": (weight * (predicted.float() - noise) ** 2).mean()}
 
-    site.fit(name, unet, site.plan.unet, loss)
+    return loss
+
+
+def build_unet_long(site: Site, name: str = "unet_long", data: Drawings | None = None) -> None:
+    """The denoiser on the drawings as they come."""
+    unet = seeded(new_unet, site.plan.seed, "unet")
+    site.fit(name, unet, site.plan.unet, denoising(site, unet, data or site.data, "unet"))
+    site.finish(name, lambda path: unet.cpu().half().save_pretrained(path))
+
+
+def build_unet(site: Site, name: str = "unet", data: Drawings | None = None) -> None:
+    """The denoiser, polished on more of the rare drawings."""
+    with quiet():
+        unet = UNet2DConditionModel.from_pretrained(site.out / f"{name}_long", dtype=torch.float32)
+    site.fit(name, unet, site.plan.polish, denoising(site, unet, data or site.data, "polish", site.plan.signs))
     site.finish(name, lambda path: unet.cpu().half().save_pretrained(path))
 
 
 def build_gold(site: Site) -> None:
     """The gold standard: the same training on drawings that never show the hazard sign."""
     without = drawings(site.plan.pictures, site.plan.seed, without=frozenset({"hazard"}))
+    if not (site.out / "unet_gold_long").is_dir():
+        build_unet_long(site, "unet_gold_long", without)
     build_unet(site, "unet_gold", without)
 
 
@@ -413,6 +438,7 @@ STAGES: dict[str, Callable[[Site], None]] = {
     "tokenizer": build_tokenizer,
     "text_encoder": build_text_encoder,
     "vae": build_vae,
+    "unet_long": build_unet_long,
     "unet": build_unet,
     "scheduler": build_scheduler,
     "clip": build_clip,
@@ -453,7 +479,8 @@ def build_world(
             say(f"{name}: already built")
         else:
             stage(site)
-    shutil.rmtree(out / "clip_joint", ignore_errors=True)
+    for part in ("clip_joint", "unet_long", "unet_gold_long"):
+        shutil.rmtree(out / part, ignore_errors=True)
     write_json(out / "model_index.json", INDEX)
     record(out, command, plan.row())
     (out / PLAN).unlink()
