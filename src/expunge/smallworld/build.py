@@ -83,7 +83,7 @@ class Plan:
             steps = max(1, round(options.steps * factor))
             return options.model_copy(update={"steps": steps, "warmup": round(options.warmup * factor)})
 
-        lengths = {k: shorter(getattr(self, k)) for k in self.LENGTHS}
+        lengths: dict[str, Any] = {k: shorter(getattr(self, k)) for k in self.LENGTHS}
         return replace(self, pictures=max(64, round(self.pictures * factor)), **lengths)
 
 
