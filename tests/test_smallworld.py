@@ -140,3 +140,8 @@ def test_examples_call_for_the_concept_then_do_not(concept: str) -> None:
 def test_verdicts_have_every_head() -> None:
     rows = verdicts(load_judge(smallworld.path()), torch.zeros(2, 3, 64, 64))
     assert [set(r) for r in rows] == [{*HEADS, "memory"}] * 2
+
+
+def test_the_shipped_files_name_no_folder_of_the_machine_that_made_them() -> None:
+    for file in smallworld.path().rglob("*.json"):
+        assert "_name_or_path" not in file.read_text(encoding="utf-8"), file

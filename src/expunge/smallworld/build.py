@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
@@ -415,8 +416,8 @@ def build_unet_long(site: Site, name: str = "unet_long", data: Drawings | None =
 
 def build_unet(site: Site, name: str = "unet", data: Drawings | None = None) -> None:
     """The denoiser, polished on more of the rare drawings."""
-    with quiet():
-        unet = UNet2DConditionModel.from_pretrained(site.out / f"{name}_long", dtype=torch.float32)
+    unet = new_unet()  # not from_pretrained, which would leave the folder's path in the config
+    unet.load_state_dict(load_file(site.out / f"{name}_long" / "diffusion_pytorch_model.safetensors"))
     site.fit(name, unet, site.plan.polish, denoising(site, unet, data or site.data, "polish", site.plan.signs))
     site.finish(name, lambda path: unet.cpu().half().save_pretrained(path))
 
