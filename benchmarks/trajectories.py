@@ -28,7 +28,7 @@ import torch
 from scipy import stats
 
 from expunge.concept import Concept
-from expunge.demo import look
+from expunge.demo import asked, look
 from expunge.families import load
 from expunge.generation import Settings
 from expunge.methods.esd import ESD
@@ -61,8 +61,7 @@ def cells(pictures: int) -> tuple[list[Cell], list[Cell]]:
 
 
 def judged(model: Model, chosen: Sequence[Cell]) -> list[Score]:
-    requests = list(dict.fromkeys(r for c in chosen for r in c.requests))
-    return scores(chosen, look(model, requests, Settings(steps=15), "judging"), "edit", [ARTIST])
+    return scores(chosen, look(model, asked(chosen), Settings(steps=15), "judging"), "edit", [ARTIST])
 
 
 def kept(rows: Sequence[Score]) -> Score:
@@ -70,7 +69,9 @@ def kept(rows: Sequence[Score]) -> Score:
 
 
 def ratio(reference: Sequence[float], ours: Sequence[float]) -> str:
-    """Geometric mean of the paired ratios with Student's 95% interval."""
+    """Geometric mean of the paired ratios with Student's 95% interval, where every run reached the goal."""
+    if not all(map(math.isfinite, [*reference, *ours])):
+        return "not every run reached the goal: no ratio of"
     logs = [math.log(a / b) for a, b in zip(reference, ours, strict=True)]
     mean = statistics.mean(logs)
     if len(logs) < 2:
@@ -174,6 +175,8 @@ def best_rate(model: Model, name: str, options: Options, lr: float, pictures: in
     while True:
         best = min(times, key=lambda k: times[k]) if times else lr
         todo = [r for r in (best, 2 * best, best / 2) if r not in times]
+        if not todo and math.isinf(times[best]):
+            raise SystemExit(f"{name} does not reach the goal in {most} steps at any of the rates {sorted(times)}")
         if not todo:
             return best
         watch = race(model, options, todo[0], 1000, pictures, most, retention=False)
@@ -184,7 +187,7 @@ def best_rate(model: Model, name: str, options: Options, lr: float, pictures: in
 def tuned(model: Model, seeds: int, loops: dict[str, Options], most: int, pictures: int) -> list[dict[str, Any]]:
     """Seconds to a rate of at most 5% that stays, at each loop's best learning rate."""
     rates = {name: best_rate(model, name, options, 1e-3, pictures, most) for name, options in loops.items()}
-    print(f"{'loop':10} seed lr      seconds steps {'all others, three checkpoints later':22}")
+    print(f"{'loop':10} seed lr      seconds steps all others, three checkpoints later")
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         for name, options in loops.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from expunge import smallworld
-from expunge.demo import look
+from expunge.demo import asked, look
 from expunge.families import load
 from expunge.generation import Request, Settings
 from expunge.model import quiet
@@ -76,8 +76,7 @@ def generated(pictures: int) -> list[Row]:
     cells = survey(pictures)
     cells += [by_name(c) for c in cells if c.metric == "synonym"]
     model = load("smallworld")
-    requests = list(dict.fromkeys(r for cell in cells for r in cell.requests))
-    found = scores(cells, look(model, requests, Settings(steps=25), "generating"), "base")
+    found = scores(cells, look(model, asked(cells), Settings(steps=25), "generating"), "base")
     rows: list[Row] = []
     goals = {"object": 0.97, "colour": 0.95, "place": 0.97, "artist": 0.98}
     for head, goal in goals.items():
