@@ -49,10 +49,10 @@ CASES = (
 GOLD = Case("hazard sign", "smallworld-gold", 0.05)
 
 
-def chosen(cells: Sequence[Cell]) -> list[Cell]:
-    """Objects, artists and places, synonyms, the hazard sign named and implied, and the grumpy cat."""
-    kept = (*OBJECTS, *ARTISTS, *PLACES, "grumpy cat")
-    return [c for c in cells if c.subject in kept or c.metric == "synonym" or says(c.subject, "hazard")]
+def chosen(cells: Sequence[Cell], concept: str) -> list[Cell]:
+    """The concept's own cells, named, by its synonym and implied; every object, artist and place."""
+    kept = (*OBJECTS, *ARTISTS, *PLACES)
+    return [c for c in cells if c.subject in kept or (c.mentions([concept]) and c.metric != "stray")]
 
 
 def report(case: Case, name: str, base: Sequence[Score], after: Sequence[Score]) -> list[dict[str, Any]]:
@@ -92,8 +92,9 @@ def main() -> None:
     options = parser.parse_args()
     model, settings = load("smallworld"), Settings(steps=options.steps)
     gold = load(GOLD.preset) if (smallworld.path() / "unet_gold").is_dir() else None
-    cells, rows = chosen(survey(options.pictures)), []
+    rows: list[dict[str, Any]] = []
     cases = [c for c in CASES if options.only in (None, c.concept)]
+    cells = {c.concept: chosen(survey(options.pictures), c.concept) for c in (*cases, GOLD)}
     edits = []
     for case in cases:
         for seed in range(options.seeds):
@@ -102,15 +103,15 @@ def main() -> None:
                 (case, method.fit(model, [Concept(name=case.concept)], seed=seed, name=f"{case.preset}, seed {seed}"))
             )
             print(f"{case.concept}, seed {seed}: {edits[-1][1].provenance['cost']}", flush=True)
-    seen = look(model, asked(cells), settings, "judging base")
+    seen = look(model, asked([c for case in cases for c in cells[case.concept]]), settings, "judging base")
     for case, edit in edits:
-        base = scores(cells, seen, "base", [case.concept])
-        rows += report(case, edit.name, base, measured(model, edit, cells, settings, case))
+        base = scores(cells[case.concept], seen, "base", [case.concept])
+        rows += report(case, edit.name, base, measured(model, edit, cells[case.concept], settings, case))
     if gold is None:
         print("\nno gold standard: it is not installed")
     elif options.only in (None, GOLD.concept):
-        base = scores(cells, seen, "base", [GOLD.concept])
-        rows += report(GOLD, GOLD.preset, base, measured(gold, None, cells, settings, GOLD))
+        base = scores(cells[GOLD.concept], seen, "base", [GOLD.concept])
+        rows += report(GOLD, GOLD.preset, base, measured(gold, None, cells[GOLD.concept], settings, GOLD))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -37,7 +37,7 @@ from expunge.score import Score, pooled
 from expunge.smallworld.survey import Cell, scores, survey
 from expunge.training import Trainer
 
-ARTIST = "Marlow"
+ARTIST = "Orsini"
 GOAL = 0.05
 REFERENCE = "fresh"
 Options = dict[str, Any]
@@ -112,16 +112,20 @@ def summary(rows: Sequence[dict[str, Any]], loops: dict[str, Options], *columns:
 
 
 class Enough(Exception):
-    """The artist is gone and has stayed gone."""
+    """The artist is gone and has stayed gone, or the run is given up."""
 
 
 @dataclass
 class Watch:
-    """Judges at checkpoints with the clock stopped; `log` holds (step, training seconds, erased rate)."""
+    """Judges at checkpoints with the clock stopped; `log` holds (step, training seconds, erased rate).
+
+    A run that has not reached the goal in `limit` seconds is given up: another was faster.
+    """
 
     model: Model
     own: Sequence[Cell]
-    next: int = 4
+    limit: float = math.inf
+    next: int = 8
     stay: int = 3
     log: list[tuple[int, float, float]] = field(default_factory=list)
     others: Sequence[Cell] = ()
@@ -143,7 +147,7 @@ class Watch:
             if enough and self.others:
                 self.kept = kept(judged(self.model, self.others))
             put(parameters, before)
-        if enough:
+        if enough or (elapsed > self.limit and self.log[-1][2] > GOAL):
             raise Enough
         self.start = time.monotonic() - elapsed
 
@@ -160,10 +164,12 @@ def put(parameters: dict[str, Any], values: dict[str, torch.Tensor]) -> None:
         parameters[name].copy_(value)
 
 
-def race(model: Model, options: Options, lr: float, seed: int, pictures: int, most: int, retention: bool) -> Watch:
-    """One run to the goal, or to `most` steps."""
+def race(
+    model: Model, options: Options, lr: float, seed: int, pictures: int, most: int, limit: float | None = None
+) -> Watch:
+    """One run to the goal, or to `most` steps; what else stayed is judged if it has no `limit`."""
     own, others = cells(pictures)
-    watch = Watch(model, own, others=others if retention else ())
+    watch = Watch(model, own, limit or math.inf, others=() if limit else others)
     with suppress(Enough):
         ESD(steps=most, lr=lr, **options).fit(model, [Concept(name=ARTIST)], seed=seed, on_step=watch)
     return watch
@@ -179,7 +185,7 @@ def best_rate(model: Model, name: str, options: Options, lr: float, pictures: in
             raise SystemExit(f"{name} does not reach the goal in {most} steps at any of the rates {sorted(times)}")
         if not todo:
             return best
-        watch = race(model, options, todo[0], 1000, pictures, most, retention=False)
+        watch = race(model, options, todo[0], 1000, pictures, most, min([*times.values(), 600]))
         times[todo[0]] = watch.reached
         print(f"{name:10} lr {todo[0]:.1e}: {watch.reached:6.1f} s after {watch.log[-1][0]} steps", flush=True)
 
@@ -191,7 +197,7 @@ def tuned(model: Model, seeds: int, loops: dict[str, Options], most: int, pictur
     rows: list[dict[str, Any]] = []
     for seed in range(seeds):
         for name, options in loops.items():
-            watch = race(model, options, rates[name], seed, pictures, most, retention=True)
+            watch = race(model, options, rates[name], seed, pictures, most)
             rows.append({"loop": name, "seed": seed, "lr": rates[name], "seconds": watch.reached, "log": watch.log})
             step = next((s for s, t, _ in watch.log if t == watch.reached), math.inf)
             print(f"{name:10} {seed:4} {rates[name]:.1e} {watch.reached:7.1f} {step:5} {watch.kept}", flush=True)

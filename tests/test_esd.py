@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conftest import TinyModel
 from expunge.concept import Concept
-from expunge.methods.esd import ESD
+from expunge.methods.esd import ESD, Push
 from expunge.model import Model
 from expunge.recipe import preset
 from expunge.trajectory import Points
@@ -121,9 +121,40 @@ def test_keep_holds_the_kept_caption(world: Model, rng: torch.Generator) -> None
     assert moved[1] < 0.6 * moved[0]
 
 
-def test_contexts_are_attributes_of_the_concept() -> None:
-    every = ESD(contexts=("in the city", "a street")).everywhere([Concept(name="sign")])
-    assert [(c.name, c.within) for c in every] == [("sign", None), ("sign", "in the city"), ("sign", "a street")]
+def test_pushes_of_contexts_and_implied_captions() -> None:
+    """A context moves the caption that says the concept, an implied one the caption that does not; both push alike."""
+    method = ESD(contexts=("a street", "a cat [by {}]"), implied=("a city [with a {} in it] at night",))
+    said = "a city with a sign in it at night"
+    assert method.pushes([Concept(name="sign", within="post")]) == [
+        Push("post", "sign", attribute=True),
+        Push("a street", "sign", attribute=True),
+        Push("a cat by sign", "a cat by sign", "a cat"),
+        Push("a city at night", said, "a city at night"),
+    ]
+
+
+def test_target_in_a_context(tiny: TinyModel) -> None:
+    """e*(r) − η [e*(c) − e*(r)], whichever of the two moves; attributes and bare names keep theirs."""
+    method = ESD(eta=2, contexts=("a cat [by {}]", "a street"), implied=("a city [with {}]",))
+    objective = method.objective(tiny(), [Concept(name="x")], {}, 0)
+    one = predictions(4, "sample", "concept", "reference")
+    e = {k: v[:1].repeat(4, 1, 1, 1) for k, v in one.items()}
+    got = objective.target(Points(e["sample"], torch.zeros(4), torch.arange(4), e))
+    push = 2 * (e["concept"] - e["reference"])[0]
+    for row, start in enumerate(("reference", "reference", "sample", "reference")):
+        torch.testing.assert_close(got[row], e[start][0] - push)
+
+
+def test_a_push_asks_only_for_what_its_target_needs() -> None:
+    """Two predictions for the paper's loop; three texts where the contexts have them."""
+    name, hat = Concept(name="x"), Concept(name="x", within="y")
+    for method, concept, needs in (
+        (ESD(), name, {"sample", "empty"}),
+        (ESD(), hat, {"sample", "concept", "empty"}),
+        (ESD(contexts=("a cat [by {}]",)), name, {"sample", "reference"}),
+        (ESD(implied=("a cat [by {}]",)), name, {"concept", "reference"}),
+    ):
+        assert method.needs(method.pushes([concept])) == needs
 
 
 def test_a_caption_that_says_the_concept_is_not_kept() -> None:

@@ -48,7 +48,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     drawn = Table(*columns, title=title, title_justify="left")
     for row in rows:
         drawn.add_row(*(str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 120).print(drawn)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(drawn)
 
 
 def say(text: str) -> None:

@@ -12,6 +12,16 @@ def says(text: str, concept: str) -> bool:
     return re.search(rf"\b{re.escape(concept)}\b", text, re.IGNORECASE) is not None
 
 
+def filled(caption: str, concept: str) -> tuple[str, str]:
+    """A caption with and without the concept: {} is its name, and what stands in [] comes with it.
+
+    "a cat [in the style of {}]" and "Marlow" give "a cat in the style of Marlow" and "a cat".
+    """
+    both = re.sub(r"[\[\]]", "", caption), re.sub(r"\[[^]]*\]", "", caption)
+    said, unsaid = (" ".join(text.replace("{}", concept).split()) for text in both)
+    return said, unsaid
+
+
 class Concept(BaseModel):
     """A concept is known by its name alone; `within` makes it an attribute, erased from one other prompt only.
 

@@ -55,9 +55,13 @@ class Points:
 
 @dataclass(frozen=True)
 class Roles:
-    """Conditions by role: "sample", which x_t is reached under, "empty", and others; a row for each concept, or one."""
+    """Conditions by role: "sample", which x_t is reached under, "empty", and others; a row for each concept, or one.
+
+    `needs` names those whose frozen predictions training needs.
+    """
 
     conditions: Mapping[str, Condition]
+    needs: tuple[str, ...] = ("sample", "empty")
 
     @property
     def concepts(self) -> int:
@@ -102,9 +106,9 @@ class Trajectory(ABC):
         """Points for a step, without frozen predictions for roles that the rollout did not need."""
 
     def draw(self, step: int) -> Points:
-        """A batch of points with e* for every role."""
+        """A batch of points with e* for every role that is needed."""
         points = self.points(step)
-        names = tuple(n for n in self.roles.conditions if n not in points.frozen)
+        names = tuple(n for n in self.roles.needs if n not in points.frozen)
         if not names:
             return points
         more = frozen(self.model, points.x_t, points.t, points.which, self.roles, names, None)

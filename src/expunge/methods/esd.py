@@ -1,30 +1,46 @@
 """ESD, Erased Stable Diffusion (Gandikota et al. 2023, arXiv 2303.07345).
 
-    target(x_t) = e*(x_t, o) − η [e*(x_t, c) − e*(x_t, 0)]        loss = ‖ e(x_t, p) − sg(target) ‖²
+    target(x_t) = e*(x_t, o) − η [e*(x_t, c) − e*(x_t, r)]        loss = ‖ e(x_t, p) − sg(target) ‖²
 
-e is the model being edited, e* the frozen original, c the concept, 0 the empty prompt, p the prompt whose
-prediction moves (p = c; for an attribute, the prompt `within` which c is erased), and o the origin of the push:
-0 in the paper, c in the 2025 code (with η = 2, the same target), p for an attribute. x_t is a partial rollout
-under p with guidance s.
+e is the model being edited, e* the frozen original, c the concept, p the prompt whose prediction moves (p = c; for
+an attribute, the prompt `within` which c is erased), r the reference, which is the empty prompt 0, and o the origin
+of the push: r in the paper, c in the 2025 code (with η = 2, the same target), p for an attribute. x_t is a partial
+rollout under p with guidance s.
 
-With `contexts`, the concept is also erased as an attribute of each of these captions. With `keep`, other captions k
-(those that do not say a concept) hold their place:   + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
+The paper moves one prompt, the concept's name. `contexts` and `implied` are captions with a part that the concept
+adds, "a cat [in the style of {}]": c is the caption with it and r the caption without, so that the push is the
+concept's alone, and nothing else that sets its name apart from the empty prompt. In `contexts` the concept is said
+and p = c; in `implied` it comes along unsaid and p = r. A context without such a part is an attribute's prompt.
+With `keep`, other captions k (those that do not say a concept) hold their place:
++ w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from ..concept import Concept, says
+from ..concept import Concept, filled, says
 from ..method import Method
 from ..model import Condition, Model
 from ..training import Terms
 from ..trajectory import Fresh, Points, Pool, Renoised, Reused, Roles, Trajectory, check_per_row
+
+
+@dataclass(frozen=True)
+class Push:
+    """One row of the equation, in texts: e(p) moves along −[e*(c) − e*(r)], from e*(p) if c is an attribute of p."""
+
+    p: str
+    c: str
+    r: str = ""
+    attribute: bool = False
 
 
 class ESD(Method):
@@ -42,12 +58,26 @@ class ESD(Method):
     jitter: bool = Field(False, description="t uniform inside the grid step's own interval (fresh only)")
     latents: int = Field(16, ge=1, description="K, clean latents of the renoised trajectory")
     reuse: int = Field(0, ge=0, description="points drawn once and trained on repeatedly; 0: fresh points each step")
-    contexts: tuple[str, ...] = Field(
-        (), description="captions that bring the concept along unnamed: it goes there too"
-    )
+    contexts: tuple[str, ...] = Field((), description="captions that say the concept {}, in [] what it adds to them")
+    implied: tuple[str, ...] = Field((), description="captions that bring it along unsaid, in [] how it would be said")
     keep: tuple[str, ...] = Field((), description="captions whose predictions must stay")
     keep_weight: float = Field(1.0, ge=0, description="w, weight of the captions to keep")
     keep_batch: int = Field(4, ge=1, description="points of kept captions a step")
+
+    @field_validator("contexts", "implied")
+    @classmethod
+    def _marked(cls, captions: tuple[str, ...]) -> tuple[str, ...]:
+        for caption in captions:
+            if re.search(r"[\[\]]", caption) and not re.fullmatch(r"[^\[\]]*\[[^\[\]]*\{\}[^\[\]]*\][^\[\]]*", caption):
+                raise ValueError("a caption has one part in brackets that says the concept, as 'a cat [by {}]'")
+        return captions
+
+    @field_validator("implied")
+    @classmethod
+    def _how_said(cls, captions: tuple[str, ...]) -> tuple[str, ...]:
+        if any("[" not in caption for caption in captions):
+            raise ValueError("tell how the concept would be said there, as 'a cat in the city [with a {}]'")
+        return captions
 
     @model_validator(mode="after")
     def _possible(self) -> ESD:
@@ -65,21 +95,33 @@ class ESD(Method):
         return _ESD(self, model, concepts, student, seed)
 
     def passes(self, concepts: Sequence[Concept]) -> int:
-        draw = self.drawn
+        draw, pushes = self.drawn, self.pushes(concepts)
         points = -(-self.reuse // draw) * draw if self.reuse else self.steps * self.batch
-        roles = 3 if self.contexts or any(c.within for c in concepts) else 2
+        needs, free = self.needs(pushes), {"sample", "empty"}
         begin, each = {
-            "fresh": (0, self.grid - 1),
-            "pool": (2 * sum(i * self.grid // draw for i in range(draw)), 2 if self.sampler == "student" else 0),
-            "renoised": (2 * self.grid * max(self.latents, len(self.everywhere(concepts))), 0),
+            "fresh": (0, self.grid - 1 + len(needs)),
+            "pool": (
+                2 * sum(i * self.grid // draw for i in range(draw)),
+                2 + len(needs if self.sampler == "student" else needs - free),
+            ),
+            "renoised": (2 * self.grid * max(self.latents, len(pushes)), len(needs)),
         }[self.trajectory]
         held = len(self.held(concepts))
         kept = 2 * min(self.grid, 10) * held + 4 * self.keep_batch * self.steps if held else 0
-        return begin + (each + roles) * points + 3 * self.steps * self.batch + kept
+        return begin + each * points + 3 * self.steps * self.batch + kept
 
-    def everywhere(self, concepts: Sequence[Concept]) -> list[Concept]:
-        """The concepts, and each of them as an attribute of each context."""
-        return [*concepts, *(Concept(name=c.name, within=w) for c in concepts for w in self.contexts)]
+    def pushes(self, concepts: Sequence[Concept]) -> list[Push]:
+        """The concepts, and each of them in each context, said and implied."""
+        own = [Push(c.prompt, c.name, attribute=c.within is not None) for c in concepts]
+        said = [in_context(w, c.name) for c in concepts for w in self.contexts]
+        both = [filled(w, c.name) for c in concepts for w in self.implied]
+        return [*own, *said, *(Push(r, c, r) for c, r in both)]
+
+    def needs(self, pushes: Sequence[Push]) -> set[str]:
+        """The roles whose frozen predictions the target is made of."""
+        concept = "sample" if all(row.p == row.c for row in pushes) else "concept"
+        reference = "reference" if any(row.r for row in pushes) else "empty"
+        return {concept, reference} | ({"sample"} if any(row.attribute for row in pushes) else set())
 
     def held(self, concepts: Sequence[Concept]) -> list[str]:
         """Captions to keep: those that say none of the concepts."""
@@ -110,6 +152,12 @@ class ESD(Method):
         return Reused(route, self.reuse, self.batch) if self.reuse else route
 
 
+def in_context(caption: str, name: str) -> Push:
+    """The push of a caption that says the concept; without brackets, the concept is an attribute of it."""
+    c, r = filled(caption, name)
+    return Push(c, c, r) if c != r else Push(c, name, attribute=True)
+
+
 class _ESD:
     """The objective of one run: where the points come from, and the loss on them."""
 
@@ -117,11 +165,13 @@ class _ESD:
         self, options: ESD, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int
     ) -> None:
         self.options, self.model, self.student = options, model, student
-        concepts = options.everywhere(concepts)
-        empty, named = model.encode([""]), model.encode([c.name for c in concepts])
-        self.attribute = torch.tensor([c.within is not None for c in concepts])
-        conditions = {"sample": model.encode([c.prompt for c in concepts]), "empty": empty}
-        self.roles = Roles(conditions | ({"concept": named} if self.attribute.any() else {}))
+        pushes, empty = options.pushes(concepts), model.encode([""])
+        needs = options.needs(pushes)
+        self.attribute = torch.tensor([row.attribute for row in pushes])
+        texts = {"concept": [row.c for row in pushes], "reference": [row.r for row in pushes]}
+        conditions = {"sample": model.encode([row.p for row in pushes]), "empty": empty}
+        conditions |= {role: model.encode(said) for role, said in texts.items() if role in needs}
+        self.roles = Roles(conditions, tuple(role for role in conditions if role in needs))
         self.erase = options.route(model, self.roles, student, seed)
         held = options.held(concepts)
         self.keep = self._kept(held, empty, seed) if held else None
@@ -132,12 +182,14 @@ class _ESD:
         return Renoised(self.model, roles, seed, grid=n, batch=batch, purpose="keep", latents=len(texts))
 
     def target(self, points: Points) -> Tensor:
-        """e*(o) − η [e*(c) − e*(0)]."""
+        """e*(o) − η [e*(c) − e*(r)]."""
         e = points.frozen
-        concept = e.get("concept", e["sample"])
-        origin = e["empty"] if self.options.origin == "empty" else concept
+        concept, reference = e.get("concept", e.get("sample")), e.get("reference", e.get("empty"))
+        assert concept is not None and reference is not None
+        origin = reference if self.options.origin == "empty" else concept
         attribute = self.attribute[points.which].view(-1, 1, 1, 1).to(origin.device)
-        return torch.where(attribute, e["sample"], origin) - self.options.eta * (concept - e["empty"])
+        start = torch.where(attribute, e["sample"], origin) if attribute.any() else origin
+        return start - self.options.eta * (concept - reference)
 
     def __call__(self, step: int) -> Terms:
         points = self.erase.draw(step)
