@@ -137,9 +137,9 @@ def test_passes_are_as_announced(tiny: TinyModel, options: dict[str, object]) ->
 def test_fresh_costs_what_the_papers_loop_costs(tiny: TinyModel) -> None:
     """About 24.5 guided steps of two passes to reach x_t, then 5 for the loss: 54 a sample."""
     model = tiny()
-    ESD(steps=5, batch=16, grid=50).fit(model, [Concept(name="a car")])
+    ESD(steps=5, batch=16, grid=50, trajectory="fresh").fit(model, [Concept(name="a car")])
     assert 44 < model.meter.passes / 80 < 64
-    assert ESD(steps=60, grid=50).passes([Concept(name="a car")]) == 60 * 54
+    assert ESD(steps=60, grid=50, trajectory="fresh").passes([Concept(name="a car")]) == 60 * 54
 
 
 def test_pool_refuses_schedulers_with_one_time_for_all(tiny: TinyModel) -> None:

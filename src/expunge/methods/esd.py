@@ -50,7 +50,7 @@ class ESD(Method):
 
     eta: float = Field(1.0, description="η, strength of the push")
     origin: Literal["empty", "concept"] = Field("empty", description="where the push starts: paper, or 2025 code")
-    trajectory: Literal["fresh", "pool", "renoised"] = Field("fresh", description="how x_t is reached")
+    trajectory: Literal["fresh", "pool", "renoised"] = Field("renoised", description="how x_t is reached")
     grid: int = Field(50, ge=1, le=100, description="DDIM steps of a whole rollout")
     guidance: float = Field(3.0, description="s, guidance scale of the rollout")
     sampler: Literal["frozen", "student"] = Field("frozen", description="whose predictions roll out")
