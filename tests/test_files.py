@@ -111,6 +111,18 @@ def test_tensors_come_back_bit_for_bit(
     assert {k: v for k, v in about.items() if k != "sha256"} == metadata
 
 
+@pytest.mark.parametrize("metadata", [{"a": "1", "b": "ü"}, {'a"\n': "\\ \u2028 \x01", "b": "2", "": "3"}])
+def test_equal_contents_give_equal_bytes(tmp_path: Path, metadata: dict[str, str]) -> None:
+    """The library writes the metadata in an order of its own, another one each time."""
+    path, tensors = tmp_path / "x.safetensors", {"w": torch.ones(3)}
+    written = set()
+    for order in (1, -1) * 8:
+        write_tensors(path, tensors, dict([*metadata.items()][::order]))
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    assert read_tensors(path)[1].items() >= metadata.items()
+
+
 def test_no_header_is_mistaken_for_a_pickle(tmp_path: Path) -> None:
     """A safetensors file starts with its header's length, whose first byte may be a pickle's."""
     path, starts = tmp_path / "file", set()

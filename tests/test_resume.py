@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ERASE = ["erase", "car", "--set", "steps=60", "--set", "trajectory=pool", "--set", "grid=6", "--set", "batch=2"]
+ERASE += ["--set", 'contexts=["red [{}]"]', "--set", "keep=[a truck, a cat]", "--set", "keep_batch=2"]
 SMALL = ["--set", "lr=1e-3", "--json", "--precision", "fp32"]
 
 

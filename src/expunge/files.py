@@ -91,7 +91,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file of contiguous CPU copies of `tensors`; the key "sha256" covers tensors and metadata."""
+    """A safetensors file of contiguous CPU copies of `tensors`; the key "sha256" covers tensors and metadata.
+
+    Equal contents give equal bytes.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -101,6 +104,17 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, sealed)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        _order(temporary)
+
+
+def _order(path: Path) -> None:
+    """Sorts the metadata in a safetensors header, which the library writes in random order; the length stays."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 
 
 def _seal(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
