@@ -20,6 +20,7 @@ from expunge.recipe import preset, preset_names
         ("smallworld", ["Marlow", "the ink master"], "smallworld-artist"),
         ("smallworld", ["Marlow", "car"], "smallworld-object"),
         ("smallworld", ["hazard sign"], "smallworld-sign"),
+        ("smallworld", ["hazard sign", "car"], "smallworld-object"),
         ("./mine", ["Marlow"], "esd-x"),
     ],
 )
@@ -36,3 +37,10 @@ def test_a_preset_shows_every_option_with_its_value(name: str, capsys: pytest.Ca
     assert set(rows) == set(METHODS[preset(name).method].model_fields)
     assert {k: r["value"] for k, r in rows.items()} == build_method(preset(name), {}).model_dump(mode="json")
     assert all(row["about"] for row in rows.values())
+
+
+def test_a_table_shows_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are no markup."""
+    with pytest.raises(SystemExit):
+        main(["presets", "smallworld-artist"])
+    assert "[in the style of {}]" in capsys.readouterr().out

@@ -123,25 +123,40 @@ def test_keep_holds_the_kept_caption(world: Model, rng: torch.Generator) -> None
 
 def test_pushes_of_contexts_and_implied_captions() -> None:
     """A context moves the caption that says the concept, an implied one the caption that does not; both push alike."""
-    method = ESD(contexts=("a street", "a cat [by {}]"), implied=("a city [with a {} in it] at night",))
+    method = ESD(contexts=("a cat [by {}]",), implied=("a city [with a {} in it] at night",))
     said = "a city with a sign in it at night"
-    assert method.pushes([Concept(name="sign", within="post")]) == [
-        Push("post", "sign", attribute=True),
-        Push("a street", "sign", attribute=True),
+    assert method.pushes([Concept(name="sign")]) == [
+        Push("sign", "sign"),
         Push("a cat by sign", "a cat by sign", "a cat"),
         Push("a city at night", said, "a city at night"),
     ]
 
 
+def test_an_attribute_moves_its_own_prompt_alone() -> None:
+    """What is erased from one prompt only has no contexts, and stays in the captions to keep."""
+    method, hat = ESD(contexts=("a cat [in a {}]",), keep=("a hat", "a coat")), Concept(name="hat", within="cowboy")
+    assert method.pushes([hat]) == [Push("cowboy", "hat", attribute=True)]
+    assert method.held([hat]) == ["a hat", "a coat"]
+    assert [push.p for push in method.pushes([hat, Concept(name="coat")])] == ["cowboy", "coat", "a cat in a coat"]
+
+
+def test_a_caption_that_says_a_concept_anyway_is_no_context() -> None:
+    method = ESD(contexts=("a red [{}]",), implied=("a red car [with a {}]", "a red boat [with a {}]"))
+    assert [push.p for push in method.pushes([Concept(name="sign"), Concept(name="car")])] == [
+        "sign", "car", "a red sign", "a red car", "a red boat", "a red boat",
+    ]  # fmt: skip
+    assert [push.p for push in method.pushes([Concept(name="red")])] == ["red"]
+
+
 def test_target_in_a_context(tiny: TinyModel) -> None:
-    """e*(r) − η [e*(c) − e*(r)], whichever of the two moves; attributes and bare names keep theirs."""
-    method = ESD(eta=2, contexts=("a cat [by {}]", "a street"), implied=("a city [with {}]",))
-    objective = method.objective(tiny(), [Concept(name="x")], {}, 0)
+    """e*(r) − η [e*(c) − e*(r)], whichever of the two moves; bare names and attributes keep theirs."""
+    method = ESD(eta=2, contexts=("a cat [by {}]",), implied=("a city [with {}]",))
+    objective = method.objective(tiny(), [Concept(name="x"), Concept(name="y", within="z")], {}, 0)
     one = predictions(4, "sample", "concept", "reference")
     e = {k: v[:1].repeat(4, 1, 1, 1) for k, v in one.items()}
     got = objective.target(Points(e["sample"], torch.zeros(4), torch.arange(4), e))
     push = 2 * (e["concept"] - e["reference"])[0]
-    for row, start in enumerate(("reference", "reference", "sample", "reference")):
+    for row, start in enumerate(("reference", "sample", "reference", "reference")):
         torch.testing.assert_close(got[row], e[start][0] - push)
 
 

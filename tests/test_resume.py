@@ -12,9 +12,21 @@ from pathlib import Path
 
 import pytest
 
-ERASE = ["erase", "car", "--set", "steps=60", "--set", "trajectory=pool", "--set", "grid=6", "--set", "batch=2"]
-ERASE += ["--set", 'contexts=["red [{}]"]', "--set", "keep=[a truck, a cat]", "--set", "keep_batch=2"]
-SMALL = ["--set", "lr=1e-3", "--json", "--precision", "fp32"]
+POOL = ["erase", "car", "--set", "steps=60", "--set", "trajectory=pool", "--set", "grid=6", "--set", "batch=2"]
+POOL += ["--set", 'contexts=["red [{}]"]', "--set", "keep=[a truck, a cat]", "--set", "keep_batch=2"]
+POOL += ["--set", "lr=1e-3", "--precision", "fp32"]
+PRESET = [
+    "erase",
+    "hazard sign",
+    "--set",
+    "steps=30",
+    "--set",
+    "latents=25",
+    "--set",
+    "batch=2",
+    "--set",
+    "keep_batch=2",
+]
 
 
 def expunge(*arguments: str) -> subprocess.Popen[str]:
@@ -22,9 +34,9 @@ def expunge(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(out: Path, *more: str) -> str:
+def finish(out: Path, *arguments: str) -> str:
     """Hash of the edit that an undisturbed (or resumed) run writes."""
-    process = expunge(*ERASE, *SMALL, "--out", str(out), *more)
+    process = expunge(*arguments, "--json", "--out", str(out))
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     found: str = json.loads(stdout)["hash"]
@@ -41,21 +53,14 @@ def wait_for(path: Path, process: subprocess.Popen[str], before: int = 0) -> Non
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float]:
     """Hash and seconds of a run that nothing disturbs."""
     start = time.monotonic()
-    return finish(tmp_path_factory.mktemp("whole") / "edit.safetensors"), time.monotonic() - start
+    return finish(tmp_path_factory.mktemp("whole") / "edit.safetensors", *POOL), time.monotonic() - start
 
 
-@pytest.fixture(scope="module")
-def undisturbed(whole: tuple[str, float]) -> str:
-    return whole[0]
-
-
-@pytest.mark.parametrize("trial", range(3))
-def test_kill_minus_nine_then_resume(tmp_path: Path, undisturbed: str, trial: int) -> None:
-    """Twice killed at random moments after a snapshot of its own, then resumed to the end."""
-    out, moments, before = tmp_path / "edit.safetensors", random.Random(trial), 0
-    snapshot = tmp_path / "edit.safetensors.snapshot"
+def kill_twice(out: Path, moments: random.Random, *arguments: str) -> None:
+    """Kills a run, and then its continuation, at random moments after a snapshot of its own."""
+    snapshot, before = out.with_name(f"{out.name}.snapshot"), 0
     for more in ([], ["--resume"]):
-        process = expunge(*ERASE, *SMALL, "--out", str(out), *more)
+        process = expunge(*arguments, "--out", str(out), *more)
         wait_for(snapshot, process, before)
         time.sleep(moments.uniform(0, 0.4))
         process.kill()
@@ -63,26 +68,39 @@ def test_kill_minus_nine_then_resume(tmp_path: Path, undisturbed: str, trial: in
         assert snapshot.exists()
         assert not out.exists()
         before = snapshot.stat().st_mtime_ns
-    assert finish(out, "--resume") == undisturbed
+
+
+@pytest.mark.parametrize("trial", range(2))
+def test_kill_minus_nine_then_resume(tmp_path: Path, whole: tuple[str, float], trial: int) -> None:
+    out = tmp_path / "edit.safetensors"
+    kill_twice(out, random.Random(trial), *POOL)
+    assert finish(out, *POOL, "--resume") == whole[0]
     assert [p.name for p in tmp_path.iterdir()] == ["edit.safetensors"]
+
+
+def test_kill_minus_nine_of_a_preset(tmp_path: Path) -> None:
+    """Renoised latents, implied and kept captions, a cosine rate, clipped gradients, mixed precision."""
+    out = tmp_path / "edit.safetensors"
+    kill_twice(out, random.Random(7), *PRESET)
+    assert finish(out, *PRESET, "--resume") == finish(tmp_path / "again.safetensors", *PRESET)
 
 
 @pytest.mark.parametrize("trial", range(3))
 def test_killed_at_any_moment_of_its_life(tmp_path: Path, whole: tuple[str, float], trial: int) -> None:
     """From before the first snapshot until after the edit is written: the same bits, and nothing else is left."""
     out, (undisturbed, life) = tmp_path / "edit.safetensors", whole
-    process = expunge(*ERASE, *SMALL, "--out", str(out))
+    process = expunge(*POOL, "--out", str(out))
     time.sleep(life * random.Random(trial).uniform(0.1 + 0.3 * trial, 0.4 + 0.3 * trial))
     process.kill()
     process.communicate()
-    assert finish(out, "--resume") == undisturbed
+    assert finish(out, *POOL, "--resume") == undisturbed
     assert [p.name for p in tmp_path.iterdir()] == ["edit.safetensors"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_finish_the_step_save_and_say_so(tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "edit.safetensors"
-    process = expunge(*ERASE, *SMALL, "--set", "steps=2000", "--out", str(out))
+    process = expunge(*POOL, "--set", "steps=2000", "--out", str(out))
     wait_for(tmp_path / "edit.safetensors.snapshot", process)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)

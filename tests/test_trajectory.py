@@ -119,10 +119,10 @@ def test_reused_draws_from_its_bank(tiny: TinyModel) -> None:
         {"trajectory": "pool", "batch": 2, "reuse": 40},
         {"trajectory": "renoised", "latents": 4, "batch": 2, "keep": ("a cat",), "keep_weight": 0},
         {"trajectory": "renoised", "latents": 4, "batch": 2, "keep": ("a cat", "a boat"), "keep_batch": 2},
-        {"trajectory": "renoised", "latents": 1, "batch": 2, "contexts": ("a cat [by {}]", "a boat")},
+        {"trajectory": "renoised", "latents": 1, "batch": 2, "contexts": ("a cat [by {}]", "a boat [by {}]")},
         {"trajectory": "pool", "batch": 3, "contexts": ("a cat [by {}]",), "keep": ("a boat",)},
         {"trajectory": "pool", "batch": 2, "implied": ("a cat [by {}]",), "sampler": "student"},
-        {"trajectory": "fresh", "grid": 1, "batch": 2, "implied": ("a cat [by {}]",), "contexts": ("a boat",)},
+        {"trajectory": "fresh", "grid": 1, "batch": 2, "implied": ("a cat [by {}]",), "contexts": ("a boat [by {}]",)},
     ],
 )
 def test_passes_are_as_announced(tiny: TinyModel, options: dict[str, object]) -> None:

@@ -27,7 +27,7 @@ def default_preset(model: str, names: Sequence[str] = ()) -> str:
     artists = {*ARTISTS, *(alias for name, alias in SYNONYMS.items() if name in ARTISTS)}
     if names and artists.issuperset(names):
         return "smallworld-artist"
-    return "smallworld-sign" if "hazard sign" in names else "smallworld-object"
+    return "smallworld-sign" if set(names) == {"hazard sign"} else "smallworld-object"
 
 
 def concepts_of(names: Sequence[str], within: str | None = None) -> tuple[Concept, ...]:

@@ -113,8 +113,10 @@ def _order(path: Path) -> None:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        file.seek(8)
-        file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(ordered) <= size:  # JSON spelt otherwise by another version of the library stays as it is
+            file.seek(8)
+            file.write(ordered.ljust(size))
 
 
 def _seal(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:

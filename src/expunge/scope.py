@@ -76,7 +76,7 @@ SCOPES: dict[str, Named] = {
     "notime": Named("all but time embedding and output block", lambda n, m, k: not _starts(n, k.time + k.output)),
     "full": Named("all weights", lambda n, m, k: True),
     "kv-text": Named(
-        "cross-attention keys and values, and the concept's rows of the text embedding (concept ablation)",
+        "cross-attention keys and values, and the text embedding, for the concept's rows (concept ablation)",
         lambda n, m, k: _has(n, k.cross_kv) or n.endswith("token_embedding.weight"),
         beyond=True,
     ),

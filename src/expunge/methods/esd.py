@@ -9,8 +9,8 @@ rollout under p with guidance s.
 
 The paper moves one prompt, the concept's name. `contexts` and `implied` are captions with a part that the concept
 adds, "a cat [in the style of {}]": c is the caption with it and r the caption without, so that the push is the
-concept's alone, and nothing else that sets its name apart from the empty prompt. In `contexts` the concept is said
-and p = c; in `implied` it comes along unsaid and p = r. A context without such a part is an attribute's prompt.
+concept's alone: between "Marlow" and the empty prompt lies more than a style, between these two captions nothing else.
+In `contexts` the concept is said and p = c; in `implied` it comes along unsaid and p = r. An attribute has neither.
 With `keep`, other captions k (those that do not say a concept) hold their place:
 + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
 """
@@ -51,7 +51,7 @@ class ESD(Method):
     eta: float = Field(1.0, description="η, strength of the push")
     origin: Literal["empty", "concept"] = Field("empty", description="where the push starts: paper, or 2025 code")
     trajectory: Literal["fresh", "pool", "renoised"] = Field("renoised", description="how x_t is reached")
-    grid: int = Field(50, ge=1, le=100, description="DDIM steps of a whole rollout")
+    grid: int = Field(10, ge=1, le=100, description="DDIM steps of a whole rollout")
     guidance: float = Field(3.0, description="s, guidance scale of the rollout")
     sampler: Literal["frozen", "student"] = Field("frozen", description="whose predictions roll out")
     scheduler: Literal["ddim", "pipeline"] = Field("ddim", description="DDIM, or the pipeline's own (fresh only)")
@@ -68,15 +68,17 @@ class ESD(Method):
     @classmethod
     def _marked(cls, captions: tuple[str, ...]) -> tuple[str, ...]:
         for caption in captions:
-            if re.search(r"[\[\]]", caption) and not re.fullmatch(r"[^\[\]]*\[[^\[\]]*\{\}[^\[\]]*\][^\[\]]*", caption):
-                raise ValueError("a caption has one part in brackets that says the concept, as 'a cat [by {}]'")
+            if not re.fullmatch(r"[^][{}]*\[[^][{}]*\{\}[^][{}]*\][^][{}]*", caption):
+                raise ValueError(f"{caption!r} should say the concept once, in brackets, as 'a cat [by {{}}]' does")
         return captions
 
     @field_validator("implied")
     @classmethod
-    def _how_said(cls, captions: tuple[str, ...]) -> tuple[str, ...]:
-        if any("[" not in caption for caption in captions):
-            raise ValueError("tell how the concept would be said there, as 'a cat in the city [with a {}]'")
+    def _implied(cls, captions: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(filled(caption, "")[1] for caption in captions):
+            raise ValueError(
+                "the caption that brings the concept along is what stands outside the brackets: it is empty"
+            )
         return captions
 
     @model_validator(mode="after")
@@ -95,27 +97,31 @@ class ESD(Method):
         return _ESD(self, model, concepts, student, seed)
 
     def passes(self, concepts: Sequence[Concept]) -> int:
-        draw, pushes = self.drawn, self.pushes(concepts)
-        points = -(-self.reuse // draw) * draw if self.reuse else self.steps * self.batch
-        needs, free = self.needs(pushes), {"sample", "empty"}
-        begin, each = {
-            "fresh": (0, self.grid - 1 + len(needs)),
-            "pool": (
-                2 * sum(i * self.grid // draw for i in range(draw)),
-                2 + len(needs if self.sampler == "student" else needs - free),
-            ),
-            "renoised": (2 * self.grid * max(self.latents, len(pushes)), len(needs)),
-        }[self.trajectory]
-        held = len(self.held(concepts))
-        kept = 2 * min(self.grid, 10) * held + 4 * self.keep_batch * self.steps if held else 0
-        return begin + each * points + 3 * self.steps * self.batch + kept
+        pushes, held = self.pushes(concepts), len(self.held(concepts))
+        points = -(-self.reuse // self.drawn) * self.drawn if self.reuse else self.steps * self.batch
+        begin, each = self._drawing(len(pushes), self.needs(pushes))
+        keeping = 2 * min(self.grid, 10) * held + 4 * self.keep_batch * self.steps if held else 0
+        return begin + each * points + 3 * self.steps * self.batch + keeping
+
+    def _drawing(self, pushes: int, needs: set[str]) -> tuple[int, int]:
+        """Network passes of the trajectory before training, and for each point with its frozen predictions."""
+        if self.trajectory == "fresh":
+            return 0, self.grid - 1 + len(needs)
+        if self.trajectory == "renoised":
+            return 2 * self.grid * max(self.latents, pushes), len(needs)
+        first = 2 * sum(i * self.grid // self.drawn for i in range(self.drawn))
+        return first, 2 + len(needs if self.sampler == "student" else needs - {"sample", "empty"})
 
     def pushes(self, concepts: Sequence[Concept]) -> list[Push]:
-        """The concepts, and each of them in each context, said and implied."""
+        """The concepts, and each that is no attribute in each context, said and implied.
+
+        Captions that say a concept even without their brackets are left out: they cannot tell what it adds.
+        """
         own = [Push(c.prompt, c.name, attribute=c.within is not None) for c in concepts]
-        said = [in_context(w, c.name) for c in concepts for w in self.contexts]
-        both = [filled(w, c.name) for c in concepts for w in self.implied]
-        return [*own, *said, *(Push(r, c, r) for c, r in both)]
+        names = [c.name for c in concepts if c.within is None]
+        said = [Push(c, c, r) for n in names for c, r in (filled(w, n) for w in self.contexts)]
+        implied = [Push(r, c, r) for n in names for c, r in (filled(w, n) for w in self.implied)]
+        return own + [push for push in said + implied if not any(says(push.r, n) for n in names)]
 
     def needs(self, pushes: Sequence[Push]) -> set[str]:
         """The roles whose frozen predictions the target is made of."""
@@ -124,8 +130,9 @@ class ESD(Method):
         return {concept, reference} | ({"sample"} if any(row.attribute for row in pushes) else set())
 
     def held(self, concepts: Sequence[Concept]) -> list[str]:
-        """Captions to keep: those that say none of the concepts."""
-        return [k for k in self.keep if self.keep_weight and not any(says(k, c.name) for c in concepts)]
+        """Captions to keep: those that say none of the concepts, but for attributes, which leave other captions."""
+        names = [c.name for c in concepts if c.within is None]
+        return [k for k in self.keep if self.keep_weight and not any(says(k, n) for n in names)]
 
     @property
     def drawn(self) -> int:
@@ -152,10 +159,8 @@ class ESD(Method):
         return Reused(route, self.reuse, self.batch) if self.reuse else route
 
 
-def in_context(caption: str, name: str) -> Push:
-    """The push of a caption that says the concept; without brackets, the concept is an attribute of it."""
-    c, r = filled(caption, name)
-    return Push(c, c, r) if c != r else Push(c, name, attribute=True)
+Rows = tuple[Tensor, Tensor, Condition, Tensor]
+"""x_t, t, prompts, and what the prediction there should be."""
 
 
 class _ESD:
@@ -192,25 +197,23 @@ class _ESD:
         return start - self.options.eta * (concept - reference)
 
     def __call__(self, step: int) -> Terms:
+        """Both terms from one call of the student."""
+        rows = {"erase": self._moved(step)} | ({"keep": self._held(self.keep, step)} if self.keep else {})
+        x_t, t, prompts, targets = zip(*rows.values(), strict=True)
+        e = self.model.predict(torch.cat(x_t), torch.cat(t), Condition.cat(prompts), self.student)
+        weight = {"erase": 1.0, "keep": self.options.keep_weight}
+        parts = zip(rows, torch.split(e, [len(x) for x in x_t]), targets, strict=True)
+        return {name: weight[name] * self.options.distance(part, target) for name, part, target in parts}
+
+    def _moved(self, step: int) -> Rows:
         points = self.erase.draw(step)
-        prompts = self.roles.rows("sample", points.which)
-        target = self.target(points)
-        if self.keep is None:
-            prediction = self.model.predict(points.x_t, points.t, prompts, self.student)
-            return {"erase": self.options.distance(prediction, target)}
-        kept = self.keep.points(step)
-        others = self.keep.roles.rows("sample", kept.which)
-        with torch.no_grad():
-            stay = self.model.predict(kept.x_t, kept.t, others)
-        prediction = self.model.predict(
-            torch.cat([points.x_t, kept.x_t]),
-            torch.cat([points.t, kept.t]),
-            Condition.cat([prompts, others]),
-            self.student,
-        )
-        moved, held = prediction[: len(points)], prediction[len(points) :]
-        keep = self.options.keep_weight * self.options.distance(held, stay)
-        return {"erase": self.options.distance(moved, target), "keep": keep}
+        return points.x_t, points.t, self.roles.rows("sample", points.which), self.target(points)
+
+    @torch.no_grad()
+    def _held(self, keep: Renoised, step: int) -> Rows:
+        points = keep.points(step)
+        prompts = keep.roles.rows("sample", points.which)
+        return points.x_t, points.t, prompts, self.model.predict(points.x_t, points.t, prompts)
 
     def state(self) -> dict[str, Tensor]:
         kept = self.keep.state() if self.keep else {}
