@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,12 @@ from expunge.families import load
 from expunge.smallworld.provenance import verify
 
 
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "expunge", "world", "build", "--out", str(out), "--scale", "0.001", *more]
+
+
 def build(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "expunge", "world", "build", "--out", str(out), "--scale", "0.001", *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command(out, *more), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +50,26 @@ def test_the_clip_text_tower_is_the_pipelines_encoder(built: Path) -> None:
     assert all((tower[k.removeprefix("text_model.")] == v).all() for k, v in encoder.items())
 
 
-def test_the_same_seed_gives_the_same_bits_and_gold_is_added(built: Path, tmp_path: Path) -> None:
+def kill_when(done: Path, *arguments: str) -> None:
+    """Starts a command and kills it as soon as `done` is there."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not done.exists():
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert done.exists()
+
+
+def test_a_killed_build_ends_in_the_same_bits_and_gold_is_added(built: Path, tmp_path: Path) -> None:
+    """What is built already is not trained again."""
     again = tmp_path / "w"
-    assert build(again, "--gold").returncode == 0
+    kill_when(again / "unet_long", *command(again))
+    assert not (again / "unet").exists()
+    assert build(again).returncode == 0
+    done = build(again, "--gold")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"about \d+ minutes of training on cpu", done.stderr)
+    assert "unet: already built" in done.stderr and "unet_long" not in done.stderr
     first, second = (json.loads((p / "provenance.json").read_text())["sha256"] for p in (built, again))
     assert {k: v for k, v in second.items() if not k.startswith("unet_gold")} == first
     gold, unet = (second[f"{name}/diffusion_pytorch_model.safetensors"] for name in ("unet_gold", "unet"))

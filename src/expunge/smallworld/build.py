@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -228,13 +229,11 @@ def clip_config(vocab: int, start: int, end: int) -> CLIPConfig:
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)
 
 
-def contrast(
-    site: Site, clip: CLIPModel, ids: Mapping[str, Tensor], purpose: str
-) -> Callable[[int], dict[str, Tensor]]:
+def contrast(site: Site, clip: CLIPModel, ids: Mapping[str, Tensor]) -> Callable[[int], dict[str, Tensor]]:
     """The contrastive loss (Radford et al. 2021); equal captions in a batch are all right answers."""
 
     def loss(step: int) -> dict[str, Tensor]:
-        index, rng = site.batch(purpose, step, site.plan.batch[purpose])
+        index, rng = site.batch("clip", step, site.plan.batch["clip"])
         text = torch.stack([ids[c] for c in said_captions(site.data, index, rng)]).to(site.device)
         with site.autocast():
             out = clip(input_ids=text, pixel_values=site.data.pixels(index).to(site.device))
@@ -246,20 +245,19 @@ def contrast(
     return loss
 
 
-def _clip_parts(site: Site) -> tuple[Any, dict[str, Tensor]]:
-    """The tokenizer, and the token numbers of every caption."""
-    tokenizer = CLIPTokenizer.from_pretrained(site.out / "tokenizer")
+def numbered(site: Site, tokenizer: Any) -> dict[str, Tensor]:
+    """The token numbers of every caption."""
     words = site.data.vocabulary
-    return tokenizer, dict(zip(words, tokens(tokenizer, words), strict=True))
+    return dict(zip(words, tokens(tokenizer, words), strict=True))
 
 
 def build_text_encoder(site: Site) -> None:
     """A CLIPModel trained jointly; its text tower becomes the pipeline's frozen text encoder."""
-    tokenizer, ids = _clip_parts(site)
+    tokenizer = CLIPTokenizer.from_pretrained(site.out / "tokenizer")
     config = clip_config(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     clip = seeded(lambda: CLIPModel(config), site.plan.seed, "clip")
-    site.fit("text_encoder", clip, site.plan.clip, contrast(site, clip, ids, "clip"))
-    site.finish("clip_joint", lambda path: _save_clip(clip.cpu(), tokenizer, path))
+    site.fit("text_encoder", clip, site.plan.clip, contrast(site, clip, numbered(site, tokenizer)))
+    site.finish("clip_joint", lambda path: _save_clip(clip.cpu(), site, path))
     text = CLIPTextModel(config.text_config)
     text.load_state_dict(clip.text_model.state_dict())
     site.finish("text_encoder", lambda path: _save_half(text, path))
@@ -267,17 +265,43 @@ def build_text_encoder(site: Site) -> None:
 
 def build_clip(site: Site) -> None:
     """The image tower learns on beside the locked text tower (Zhai et al. 2022, LiT), so that it suits the encoder."""
-    tokenizer, ids = _clip_parts(site)
-    clip = CLIPModel.from_pretrained(site.out / "clip_joint", dtype=torch.float32)
+    ids = numbered(site, CLIPTokenizer.from_pretrained(site.out / "tokenizer"))
+    clip = CLIPModel.from_pretrained(site.out / "clip_joint", dtype=torch.float32, attn_implementation="eager")
     for part in (clip.text_model, clip.text_projection):
         part.requires_grad_(False)
-    site.fit("clip", clip, site.plan.vision, contrast(site, clip, ids, "vision"))
-    site.finish("clip", lambda path: _save_clip(clip.cpu(), tokenizer, path))
+    site.fit("clip", clip, site.plan.vision, recognition(site, clip.to(site.device), ids))
+    site.finish("clip", lambda path: _save_clip(clip.cpu(), site, path))
 
 
-def _save_clip(clip: CLIPModel, tokenizer: Any, path: Path) -> None:
+def recognition(site: Site, clip: CLIPModel, ids: Mapping[str, Tensor]) -> Callable[[int], dict[str, Tensor]]:
+    """log p(caption | picture) over every caption of the data, which a locked text tower makes affordable.
+
+    The few captions of a batch seldom differ in the object alone, so telling them apart teaches little about objects.
+    """
+    said = {caption: i for i, caption in enumerate(ids)}
+    right = torch.tensor([[said[c] for c in row] for row in site.data.captions])
+    words = caption_features(clip, torch.stack(list(ids.values())).to(site.device))
+
+    def loss(step: int) -> dict[str, Tensor]:
+        index, _ = site.batch("vision", step, site.plan.batch["vision"])
+        with site.autocast():
+            images = clip.get_image_features(site.data.pixels(index).to(site.device)).pooler_output
+        logits = clip.logit_scale.exp() * F.normalize(images.float(), dim=-1) @ words.T
+        return {"nll": -logits.log_softmax(1).gather(1, right[index].to(site.device)).mean()}
+
+    return loss
+
+
+@torch.no_grad()
+def caption_features(clip: CLIPModel, ids: Tensor) -> Tensor:
+    """Unit text features of shape (n, WIDTH)."""
+    parts = [clip.get_text_features(input_ids=part).pooler_output for part in torch.split(ids, 512)]
+    return F.normalize(torch.cat(parts), dim=-1)
+
+
+def _save_clip(clip: CLIPModel, site: Site, path: Path) -> None:
     _save_half(clip, path)
-    tokenizer.save_pretrained(path)
+    shutil.copytree(site.out / "tokenizer", path, dirs_exist_ok=True)
 
 
 def _save_half(module: Any, path: Path) -> None:
@@ -407,27 +431,27 @@ def denoising(
     return loss
 
 
-def build_unet_long(site: Site, name: str = "unet_long", data: Drawings | None = None) -> None:
-    """The denoiser on the drawings as they come."""
-    unet = seeded(new_unet, site.plan.seed, "unet")
-    site.fit(name, unet, site.plan.unet, denoising(site, unet, data or site.data, "unet"))
+def build_unet(site: Site, name: str = "unet", data: Drawings | None = None) -> None:
+    """The denoiser, on the drawings as they come, then polished on more of the rare ones."""
+    data = data or site.data
+    if not (site.out / f"{name}_long").is_dir():
+        _build_long(site, f"{name}_long", data)
+    unet = new_unet()  # not from_pretrained, which would leave the folder's path in the config
+    unet.load_state_dict(load_file(site.out / f"{name}_long" / "diffusion_pytorch_model.safetensors"))
+    site.fit(name, unet, site.plan.polish, denoising(site, unet, data, "polish", site.plan.signs))
     site.finish(name, lambda path: unet.cpu().half().save_pretrained(path))
 
 
-def build_unet(site: Site, name: str = "unet", data: Drawings | None = None) -> None:
-    """The denoiser, polished on more of the rare drawings."""
-    unet = new_unet()  # not from_pretrained, which would leave the folder's path in the config
-    unet.load_state_dict(load_file(site.out / f"{name}_long" / "diffusion_pytorch_model.safetensors"))
-    site.fit(name, unet, site.plan.polish, denoising(site, unet, data or site.data, "polish", site.plan.signs))
+def _build_long(site: Site, name: str, data: Drawings) -> None:
+    unet = seeded(new_unet, site.plan.seed, "unet")
+    site.fit(name, unet, site.plan.unet, denoising(site, unet, data, "unet"))
     site.finish(name, lambda path: unet.cpu().half().save_pretrained(path))
 
 
 def build_gold(site: Site) -> None:
     """The gold standard: the same training on drawings that never show the hazard sign."""
-    without = drawings(site.plan.pictures, site.plan.seed, without=frozenset({"hazard"}))
-    if not (site.out / "unet_gold_long").is_dir():
-        build_unet_long(site, "unet_gold_long", without)
-    build_unet(site, "unet_gold", without)
+    without = frozenset({"hazard"})
+    build_unet(site, "unet_gold", drawings(site.plan.pictures, site.plan.seed, without=without))
 
 
 def build_scheduler(site: Site) -> None:
@@ -439,7 +463,6 @@ STAGES: dict[str, Callable[[Site], None]] = {
     "tokenizer": build_tokenizer,
     "text_encoder": build_text_encoder,
     "vae": build_vae,
-    "unet_long": build_unet_long,
     "unet": build_unet,
     "scheduler": build_scheduler,
     "clip": build_clip,
@@ -460,6 +483,44 @@ INDEX = {
 }
 
 
+HALFWAY = {"clip": "clip_joint", "unet": "unet_long", "unet_gold": "unet_gold_long"}
+"""What a stage starts from, of no use when it is finished."""
+
+COSTS: dict[str, dict[str, tuple[str, float]]] = {
+    "judge": {"judge": ("judge", 0.12)},
+    "text_encoder": {"text_encoder": ("clip", 1.5)},
+    "vae": {"vae": ("vae", 0.77)},
+    "unet": {"unet_long": ("unet", 1.0), "unet": ("polish", 1.0)},
+    "clip": {"clip": ("vision", 0.24)},
+    "unet_gold": {"unet_gold_long": ("unet", 1.0), "unet_gold": ("polish", 1.0)},
+}
+"""The folders that a stage makes, each with its length and what one step takes, in steps of the denoiser (on two CPU
+cores)."""
+
+
+def seconds(site: Site, stages: Iterable[str]) -> float:
+    """About how long the stages that are not built yet will train, by a few steps of the denoiser on this device."""
+    todo = [COSTS.get(name, {}) for name in stages if not (site.out / name).is_dir()]
+    left = [cost for stage in todo for folder, cost in stage.items() if not (site.out / folder).is_dir()]
+    steps = sum(getattr(site.plan, length).steps * cost for length, cost in left)
+    return steps * _step_seconds(site) if steps else 0.0
+
+
+def _step_seconds(site: Site, steps: int = 3) -> float:
+    """Seconds of one training step of the denoiser, the first one left out."""
+    unet, n = seeded(new_unet, site.plan.seed, "unet").to(site.device), site.plan.batch["unet"]
+    unet.set_attn_processor(AttnProcessor())
+    x, words = torch.zeros(n, 4, 16, 16, device=site.device), torch.zeros(n, LENGTH, WIDTH, device=site.device)
+    for step in range(steps + 1):
+        if step == 1:
+            start = time.perf_counter()
+        with site.autocast():
+            loss = unet(x, 500, words).sample.square().mean()
+        loss.backward()
+        loss.item()  # waits for the device
+    return (time.perf_counter() - start) / steps
+
+
 def build_world(
     out: Path,
     plan: Plan,
@@ -474,14 +535,15 @@ def build_world(
     Raises ExpungeError if `out` cannot be written, or holds a world of another plan or a damaged one.
     """
     _claim(out, plan)
-    site = Site(out, plan, device)
-    for name, stage in (STAGES | ({"unet_gold": build_gold} if gold else {})).items():
+    site, stages = Site(out, plan, device), STAGES | ({"unet_gold": build_gold} if gold else {})
+    say(f"about {seconds(site, stages) / 60:.0f} minutes of training on {device}, and up to 3 GiB of memory")
+    for name, stage in stages.items():
         if (out / name).is_dir():
             say(f"{name}: already built")
         else:
             stage(site)
-    for part in ("clip_joint", "unet_long", "unet_gold_long"):
-        shutil.rmtree(out / part, ignore_errors=True)
+        if name in HALFWAY:
+            shutil.rmtree(out / HALFWAY[name], ignore_errors=True)
     write_json(out / "model_index.json", INDEX)
     record(out, command, plan.row())
     (out / PLAN).unlink()
