@@ -8,8 +8,8 @@ Both erase an artist with ESD-x at η = 3 (`esd-x-3`; at η = 1 the reference lo
 Diffusion's needs. `equal`: equal gradient steps and rate; network passes, seconds, the artist's rate and what else
 stayed. `tuned`: every loop at its own best rate, found on another seed by halving and doubling until both neighbours
 of the best are worse; seconds of training until the artist's rate is at most 5% and stays there for three more
-checkpoints, each 20% later than the one before. A run that is not there after `--steps` counts with the seconds that
-it had, so that a ratio to such a reference is a lower bound, and is called one. Judging is not counted in the seconds.
+checkpoints, each 20% later than the one before. A run of the reference that is not there after `--steps` counts with the
+seconds that it had, so that the ratio is a lower bound, and is called one. Judging is not counted in the seconds.
 All loops run in one process, one after the other, seed by seed; ratios are geometric means with Student's 95% interval
 over the seeds.
 """
@@ -72,7 +72,9 @@ def kept(rows: Sequence[Score]) -> Score:
 
 
 def ratio(reference: Sequence[float], ours: Sequence[float]) -> str:
-    """Geometric mean of the paired ratios with Student's 95% interval over the seeds."""
+    """Geometric mean of the paired ratios with Student's 95% interval over the seeds, where all of ours are there."""
+    if not all(map(math.isfinite, ours)):
+        return "not every run reached the goal: no ratio of"
     logs = [math.log(a / b) for a, b in zip(reference, ours, strict=True)]
     mean = statistics.mean(logs)
     if len(logs) < 2:
@@ -211,14 +213,15 @@ def tuned(model: Model, seeds: int, loops: dict[str, Options], most: int, pictur
     for seed in range(seeds):
         for name, options in loops.items():
             watch = race(model, options, rates[name], seed, pictures, most)
-            there = math.isfinite(watch.reached[1])
-            spent = watch.reached[1] if there else watch.log[-1][1]
+            seconds = watch.reached[1]
+            there = math.isfinite(seconds)
+            spent = watch.log[-1][1] if name == REFERENCE and not there else seconds
             row = {"loop": name, "seed": seed, "lr": rates[name], "seconds": spent, "there": there, "log": watch.log}
             rows.append(row | {"kept": watch.kept and watch.kept.row()})
             print(f"{name:10} {seed:4} {rates[name]:.1e} {told(watch)}; {watch.kept or ''}", flush=True)
-    missed = [f"{row['loop']} {row['seed']}" for row in rows if not row["there"]]
+    missed = [row["seed"] for row in rows if row["loop"] == REFERENCE and not row["there"]]
     if missed:
-        print(f"not there: {', '.join(missed)}; with the reference not there, a ratio is a lower bound")
+        print(f"{REFERENCE} is not there at seeds {missed}: each ratio is a lower bound")
     summary(rows, loops, "seconds")
     return rows
 
