@@ -8,8 +8,8 @@ Both erase an artist with ESD-x at η = 3 (`esd-x-3`; at η = 1 the reference lo
 Diffusion's needs. `equal`: equal gradient steps and rate; network passes, seconds, the artist's rate and what else
 stayed. `tuned`: every loop at its own best rate, found on another seed by halving and doubling until both neighbours
 of the best are worse; seconds of training until the artist's rate is at most 5% and stays there for three more
-checkpoints, each 20% later than the one before. A run of the reference that is not there after `--steps` counts with the
-seconds that it had, so that the ratio is a lower bound, and is called one. Judging is not counted in the seconds.
+checkpoints, each 20% later than the one before. A run of the reference that is not there after `--steps` counts with
+the seconds that it had, so that the ratio is a lower bound, and is called one. Judging is not counted in the seconds.
 All loops run in one process, one after the other, seed by seed; ratios are geometric means with Student's 95% interval
 over the seeds.
 """
