@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,21 +13,11 @@ from pathlib import Path
 
 import pytest
 
-POOL = ["erase", "car", "--set", "steps=60", "--set", "trajectory=pool", "--set", "grid=6", "--set", "batch=2"]
-POOL += ["--set", 'contexts=["red [{}]"]', "--set", "keep=[a truck, a cat]", "--set", "keep_batch=2"]
-POOL += ["--set", "lr=1e-3", "--precision", "fp32"]
-PRESET = [
-    "erase",
-    "hazard sign",
-    "--set",
-    "steps=30",
-    "--set",
-    "latents=25",
-    "--set",
-    "batch=2",
-    "--set",
-    "keep_batch=2",
-]
+POOL = shlex.split(
+    "erase car --set steps=60 --set trajectory=pool --set grid=6 --set batch=2 --set lr=1e-3 --precision fp32"
+    """ --set 'contexts=["red [{}]"]' --set 'keep=[a truck, a cat]' --set keep_batch=2"""
+)
+PRESET = shlex.split("erase 'hazard sign' --set steps=60 --set latents=25 --set batch=2 --set keep_batch=2")
 
 
 def expunge(*arguments: str) -> subprocess.Popen[str]:

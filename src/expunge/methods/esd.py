@@ -118,7 +118,7 @@ class ESD(Method):
         Captions that say a concept even without their brackets are left out: they cannot tell what it adds.
         """
         own = [Push(c.prompt, c.name, attribute=c.within is not None) for c in concepts]
-        names = [c.name for c in concepts if c.within is None]
+        names = whole(concepts)
         said = [Push(c, c, r) for n in names for c, r in (filled(w, n) for w in self.contexts)]
         implied = [Push(r, c, r) for n in names for c, r in (filled(w, n) for w in self.implied)]
         return own + [push for push in said + implied if not any(says(push.r, n) for n in names)]
@@ -131,8 +131,7 @@ class ESD(Method):
 
     def held(self, concepts: Sequence[Concept]) -> list[str]:
         """Captions to keep: those that say none of the concepts, but for attributes, which leave other captions."""
-        names = [c.name for c in concepts if c.within is None]
-        return [k for k in self.keep if self.keep_weight and not any(says(k, n) for n in names)]
+        return [k for k in self.keep if self.keep_weight and not any(says(k, n) for n in whole(concepts))]
 
     @property
     def drawn(self) -> int:
@@ -157,6 +156,11 @@ class ESD(Method):
             common["latents"] = self.latents
         route: Trajectory = kinds[self.trajectory](model, roles, seed, **common)
         return Reused(route, self.reuse, self.batch) if self.reuse else route
+
+
+def whole(concepts: Sequence[Concept]) -> list[str]:
+    """Names of the concepts that are erased everywhere, not as an attribute of one prompt."""
+    return [c.name for c in concepts if c.within is None]
 
 
 Rows = tuple[Tensor, Tensor, Condition, Tensor]
