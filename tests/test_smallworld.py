@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from expunge import smallworld
 from expunge.concept import says
+from expunge.families import load
+from expunge.generation import Request, Settings, images
 from expunge.rng import numpy_rng
 from expunge.score import wilson
 from expunge.smallworld.data import drawings
 from expunge.smallworld.draw import picture, remembered
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.provenance import verify
-from expunge.smallworld.scene import HEADS, IMPLIED_SIGN, MEMORIES, SIGNS, Scene, caption, sample
+from expunge.smallworld.scene import COLOURS, HEADS, IMPLIED_SIGN, MEMORIES, SIGNS, Scene, caption, sample
 from expunge.smallworld.survey import examples, likeness, scores, survey, verdicts
 
 SCENES = [sample(numpy_rng(0, "test", step=i)) for i in range(20_000)]
@@ -55,6 +57,21 @@ def test_the_gold_standard_never_sees_the_sign() -> None:
     scenes = [sample(numpy_rng(0, "gold", step=i), without=frozenset({"hazard"})) for i in range(3000)]
     assert {s.sign for s in scenes} == {"none", "stop", "poison"}
     assert not any("hazard" in caption(s, np.random.default_rng(0)) for s in scenes)
+
+
+def test_the_gold_standard_draws_all_but_the_sign() -> None:
+    """Another denoiser, the same world around it; the base draws the sign on these very prompts."""
+    prompts = [f"a {colour} {obj} in the city with a hazard sign" for colour in COLOURS for obj in ("cup", "house")]
+    requests = [Request(prompt, seed) for seed, prompt in enumerate(prompts)]
+    shown = {}
+    for name in ("smallworld", "smallworld-gold"):
+        model = load(name)
+        batches = images(model, requests, Settings(steps=12), batch=len(requests))
+        shown[name] = [v for batch in batches for v in verdicts(load_judge(smallworld.path()), batch)]
+    signs = {name: [v["sign"] for v in found] for name, found in shown.items()}
+    assert signs["smallworld"].count("hazard") >= 10
+    assert "hazard" not in signs["smallworld-gold"]
+    assert sum(v["place"] == "city" for v in shown["smallworld-gold"]) >= 10
 
 
 def test_a_memory_is_one_picture() -> None:
