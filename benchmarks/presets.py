@@ -20,7 +20,7 @@ from expunge.concept import Concept, filled, says
 from expunge.demo import asked, look, measure
 from expunge.edit import Edit
 from expunge.erasure import build_method
-from expunge.families import load
+from expunge.families import GOLD, load
 from expunge.generation import Settings
 from expunge.model import Model
 from expunge.recipe import preset
@@ -46,7 +46,6 @@ CASES = (
 
 
 SIGN = CASES[1]
-GOLD = "smallworld-gold"
 
 
 def chosen(cells: Sequence[Cell], case: Case) -> list[Cell]:

@@ -74,13 +74,13 @@ def kept(rows: Sequence[Score]) -> Score:
 def ratio(reference: Sequence[float], ours: Sequence[float]) -> str:
     """Geometric mean of the paired ratios with Student's 95% interval over the seeds, where all of ours are there."""
     if not all(map(math.isfinite, ours)):
-        return "not every run reached the goal: no ratio of"
+        return "no ratio, not every run is at the goal"
     logs = [math.log(a / b) for a, b in zip(reference, ours, strict=True)]
     mean = statistics.mean(logs)
     if len(logs) < 2:
-        return f"{math.exp(mean):.1f}x (one seed)"
+        return f"{math.exp(mean):.1f}x fewer (one seed)"
     half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return f"{math.exp(mean):.1f}x [{math.exp(mean - half):.1f}, {math.exp(mean + half):.1f}]"
+    return f"{math.exp(mean):.1f}x [{math.exp(mean - half):.1f}, {math.exp(mean + half):.1f}] fewer"
 
 
 def equal(model: Model, seeds: int, steps: int, lr: float, pictures: int) -> list[dict[str, Any]]:
@@ -108,9 +108,7 @@ def equal(model: Model, seeds: int, steps: int, lr: float, pictures: int) -> lis
 def summary(rows: Sequence[dict[str, Any]], loops: dict[str, Options], *columns: str) -> None:
     """Every loop's ratios against the reference, seed by seed."""
     for name in loops:
-        found = [
-            f"{ratio(*([r[c] for r in rows if r['loop'] == k] for k in (REFERENCE, name)))} fewer {c}" for c in columns
-        ]
+        found = [f"{c} {ratio(*([r[c] for r in rows if r['loop'] == k] for k in (REFERENCE, name)))}" for c in columns]
         print(f"{name:10} {', '.join(found)}")
 
 
@@ -162,6 +160,11 @@ class Watch:
         return self.log[first][:2] if len(self.log) - first > self.stay else (self.log[-1][0], math.inf)
 
     @property
+    def touched(self) -> float:
+        """Training seconds of the first checkpoint at the goal, whether it stays there or not; infinite without one."""
+        return next((seconds for _, seconds, value in self.log if value <= GOAL), math.inf)
+
+    @property
     def left(self) -> float:
         """The mean erased rate of the last checkpoints."""
         return statistics.mean(value for _, _, value in self.log[-self.stay - 1 :])
@@ -201,7 +204,8 @@ def best_rate(model: Model, name: str, options: Options, lr: float, pictures: in
 
 def told(watch: Watch) -> str:
     step, seconds = watch.reached
-    missed = f"not there after {watch.log[-1][1]:.1f} s, {watch.left:.1%} left at the last checkpoints"
+    once = f"there once after {watch.touched:.1f} s, " if math.isfinite(watch.touched) else ""
+    missed = f"not there after {watch.log[-1][1]:.1f} s, {once}{watch.left:.1%} left at the last checkpoints"
     return f"{seconds:7.1f} s, {step} steps" if math.isfinite(seconds) else missed
 
 
@@ -213,17 +217,31 @@ def tuned(model: Model, seeds: int, loops: dict[str, Options], most: int, pictur
     for seed in range(seeds):
         for name, options in loops.items():
             watch = race(model, options, rates[name], seed, pictures, most)
-            seconds = watch.reached[1]
-            there = math.isfinite(seconds)
-            spent = watch.log[-1][1] if name == REFERENCE and not there else seconds
-            row = {"loop": name, "seed": seed, "lr": rates[name], "seconds": spent, "there": there, "log": watch.log}
-            rows.append(row | {"kept": watch.kept and watch.kept.row()})
+            rows.append({"loop": name, "seed": seed, "lr": rates[name], **raced(name, watch)})
             print(f"{name:10} {seed:4} {rates[name]:.1e} {told(watch)}; {watch.kept or ''}", flush=True)
+    conclude(rows, loops)
+    return rows
+
+
+def raced(name: str, watch: Watch) -> dict[str, Any]:
+    """What a run came to: the reference, if it is not there, with the seconds that it had."""
+    seconds = watch.reached[1]
+    there = math.isfinite(seconds)
+    spent = watch.log[-1][1] if name == REFERENCE and not there else seconds
+    kept = watch.kept and watch.kept.row()
+    return {"seconds": spent, "there": there, "touched": watch.touched, "log": watch.log, "kept": kept}
+
+
+def conclude(rows: Sequence[dict[str, Any]], loops: dict[str, Options]) -> None:
+    """The ratios; and what they are by the first moment at the goal, whether it stays or not, where both had one."""
     missed = [row["seed"] for row in rows if row["loop"] == REFERENCE and not row["there"]]
     if missed:
         print(f"{REFERENCE} is not there at seeds {missed}: each ratio is a lower bound")
     summary(rows, loops, "seconds")
-    return rows
+    first = {name: [row["touched"] for row in rows if row["loop"] == name] for name in loops}
+    for name in (name for name in loops if name != REFERENCE):
+        early = [f"{a / b:.0f}x" for a, b in zip(first[REFERENCE], first[name], strict=True) if math.isfinite(a + b)]
+        print(f"{name:10} by the first moment at the goal: {', '.join(early) or 'none'}")
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from expunge import smallworld
 from expunge.concept import says
+from expunge.demo import look
 from expunge.families import load
-from expunge.generation import Request, Settings, images
+from expunge.generation import Request, Settings
 from expunge.rng import numpy_rng
 from expunge.score import wilson
 from expunge.smallworld.data import drawings
@@ -63,15 +64,12 @@ def test_the_gold_standard_draws_all_but_the_sign() -> None:
     """Another denoiser, the same world around it; the base draws the sign on these very prompts."""
     prompts = [f"a {colour} {obj} in the city with a hazard sign" for colour in COLOURS for obj in ("cup", "house")]
     requests = [Request(prompt, seed) for seed, prompt in enumerate(prompts)]
-    shown = {}
-    for name in ("smallworld", "smallworld-gold"):
-        model = load(name)
-        batches = images(model, requests, Settings(steps=12), batch=len(requests))
-        shown[name] = [v for batch in batches for v in verdicts(load_judge(smallworld.path()), batch)]
-    signs = {name: [v["sign"] for v in found] for name, found in shown.items()}
-    assert signs["smallworld"].count("hazard") >= 10
-    assert "hazard" not in signs["smallworld-gold"]
-    assert sum(v["place"] == "city" for v in shown["smallworld-gold"]) >= 10
+    base, gold = (
+        [*look(load(name), requests, Settings(steps=12), name).values()] for name in ("smallworld", "smallworld-gold")
+    )
+    assert sum(v["sign"] == "hazard" for v in base) >= 10
+    assert not any(v["sign"] == "hazard" for v in gold)
+    assert sum(v["place"] == "city" for v in gold) >= 10
 
 
 def test_a_memory_is_one_picture() -> None:

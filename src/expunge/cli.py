@@ -28,7 +28,8 @@ app.info.help = "Erase concepts from text-to-image diffusion models, and measure
 world = typer.Typer(help="The small world: draw its data, or train it again.", no_args_is_help=True)
 app.add_typer(world, name="world")
 
-ModelName = Annotated[str, typer.Option("--model", help="smallworld, smallworld-gold, a diffusers folder, or a hub id")]
+MODEL = "smallworld, smallworld-gold, a diffusers folder, or a hub id"
+ModelName = Annotated[str, typer.Option("--model", help=MODEL)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Precision = Annotated[str, typer.Option(help="auto, mixed, fp32, bf16 or fp16")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -84,9 +85,7 @@ def stack(model: Model, edits: Sequence[str]) -> list[tuple[Any, float]]:
 @app.command()
 def erase(
     concepts: Annotated[list[str] | None, typer.Argument(help="what to erase, by name", metavar="CONCEPT...")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="smallworld, smallworld-gold, a diffusers folder, or a hub id")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
     method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
     scope: Annotated[str | None, typer.Option(help="which weights may change, see `expunge scopes`")] = None,
     within: Annotated[str | None, typer.Option("--from", help="erase as an attribute of this prompt only")] = None,
