@@ -18,6 +18,12 @@ from expunge.model import Model
 TinyModel = Callable[..., Model]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is kept in the user's own cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def world() -> Model:
     """The small world in plain fp32."""

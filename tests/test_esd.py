@@ -11,6 +11,7 @@ from conftest import TinyModel
 from expunge.concept import Concept
 from expunge.methods.esd import ESD, Push
 from expunge.model import Model
+from expunge.objective import Learner
 from expunge.recipe import preset
 from expunge.trajectory import Points
 
@@ -18,7 +19,7 @@ CAR = [Concept(name="a car")]
 
 
 def target(method: ESD, model: object, e: dict[str, torch.Tensor], concepts: list[Concept]) -> torch.Tensor:
-    objective = method.objective(model, concepts, {}, 0)  # type: ignore[arg-type]
+    objective = method.part(model, concepts, Learner({}), 0)  # type: ignore[arg-type]
     n = len(e["sample"])
     points = Points(e["sample"], torch.zeros(n), torch.zeros(n, dtype=torch.long), e)
     return objective.target(points)
@@ -54,7 +55,7 @@ def test_attribute_target(tiny: TinyModel) -> None:
 
 
 def test_mixed_concepts_take_their_own_targets(tiny: TinyModel) -> None:
-    objective = ESD(eta=1).objective(tiny(), [Concept(name="a", within="b"), Concept(name="c")], {}, 0)
+    objective = ESD(eta=1).part(tiny(), [Concept(name="a", within="b"), Concept(name="c")], Learner({}), 0)
     e = predictions(3, "sample", "empty", "concept")
     points = Points(e["sample"], torch.zeros(2), torch.tensor([0, 1]), e)
     got, push = objective.target(points), e["concept"] - e["empty"]
@@ -77,7 +78,7 @@ def test_it_lowers_its_objective(world: Model, trajectory: str) -> None:
     edit = method.fit(world, CAR)
 
     def loss(weights: dict[str, torch.Tensor]) -> float:
-        objective = method.objective(world, CAR, weights, seed=99)
+        objective = method.objective(world, CAR, Learner(weights), seed=99)
         return sum(objective(step)["erase"].item() for step in range(8))
 
     base = {name: world.parameters()[name].detach() for name in edit.delta}
@@ -151,7 +152,7 @@ def test_a_caption_that_says_a_concept_anyway_is_no_context() -> None:
 def test_target_in_a_context(tiny: TinyModel) -> None:
     """e*(r) − η [e*(c) − e*(r)], whichever of the two moves; bare names and attributes keep theirs."""
     method = ESD(eta=2, contexts=("a cat [by {}]",), implied=("a city [with {}]",))
-    objective = method.objective(tiny(), [Concept(name="x"), Concept(name="y", within="z")], {}, 0)
+    objective = method.part(tiny(), [Concept(name="x"), Concept(name="y", within="z")], Learner({}), 0)
     one = predictions(4, "sample", "concept", "reference")
     e = {k: v[:1].repeat(4, 1, 1, 1) for k, v in one.items()}
     got = objective.target(Points(e["sample"], torch.zeros(4), torch.arange(4), e))
@@ -182,6 +183,7 @@ FROZEN = {"sampler": "frozen", "scheduler": "pipeline", "origin": "concept", "ji
 PAPER = {
     "esd-2023": {"sampler": "student", "jitter": True, "eta": 1.0, "steps": 1000, "lr": 1e-5, "scope": "xattn"},
     "esd-2025": {**FROZEN, "eta": 2.0, "steps": 200, "lr": 5e-5},
+    "esd-sdxl-2025": {**FROZEN, "eta": 1.0, "steps": 200, "lr": 2e-4, "guidance": 2.0},
     "esd-x-3": {"sampler": "student", "eta": 3.0, "steps": 1000, "lr": 1e-5, "scope": "xattn"},
     "esd-u-3": {"sampler": "student", "eta": 3.0, "steps": 1000, "lr": 1e-5, "scope": "noxattn"},
 }  # fmt: skip

@@ -32,6 +32,29 @@ def test_pool_of_one_walks_the_rollout(tiny: TinyModel) -> None:
         assert torch.equal(points.x_t, want)
 
 
+def test_an_answered_pool_walks_the_same(tiny: TinyModel) -> None:
+    """The learner's own prediction moves it as its own would have, and half of the rollout's passes are saved."""
+    model = tiny()
+    weights = {n: w.detach() + 0.01 for n, w in model.parameters().items() if "attn2" in n}
+    pools = [Pool(model, roles(model), seed=5, grid=6, batch=2, sampler=lambda: weights, answered=a) for a in (0, 1)]  # type: ignore[arg-type]
+    first = [pool.points(0) for pool in pools]
+    pools[1].seen(first[0].rolled["sample"])
+    costs = []
+    for step in range(1, 9):
+        both = []
+        for pool in pools:
+            before = model.meter.passes
+            both.append(pool.points(step))
+            costs.append(model.meter.passes - before)
+        a, b = both
+        torch.testing.assert_close(a.x_t, b.x_t)
+        assert torch.equal(a.t, b.t)
+        torch.testing.assert_close(a.rolled["empty"], b.rolled["empty"])
+        pools[1].seen(a.rolled["sample"])
+    assert set(costs[::2]) == {4}
+    assert set(costs[1::2]) == {2}
+
+
 def test_pool_is_staggered_and_restarts(tiny: TinyModel) -> None:
     model = tiny()
     pool = Pool(model, roles(model), seed=0, grid=8, batch=4)

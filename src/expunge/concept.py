@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -22,6 +23,11 @@ def filled(caption: str, concept: str) -> tuple[str, str]:
     return said, unsaid
 
 
+def swapped(caption: str, word: str, other: str) -> str:
+    """The caption with `other` wherever it says `word`."""
+    return re.sub(rf"\b{re.escape(word)}\b", lambda _: other, caption, flags=re.IGNORECASE)
+
+
 class Concept(BaseModel):
     """A concept is known by its name alone; `within` makes it an attribute, erased from one other prompt only.
 
@@ -31,16 +37,28 @@ class Concept(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="the prompt that names the concept, such as 'Van Gogh'")
+    anchor: str | None = Field(None, description="what takes its place, such as 'cat' for 'grumpy cat'")
     within: str | None = Field(None, description="erase the concept from this prompt only: 'cowboy' for 'cowboy hat'")
 
-    @field_validator("name", "within")
+    @field_validator("name", "anchor", "within")
     @classmethod
     def _said(cls, text: str | None) -> str | None:
         if text is not None and not text.strip():
             raise ValueError("a concept is a word or a short phrase; this one is empty")
         return text.strip() if text else text
 
+    @classmethod
+    def of(cls, text: str, within: str | None = None) -> dict[str, str | None]:
+        """The fields of a concept in words: "grumpy cat -> cat" has an anchor."""
+        name, arrow, anchor = text.partition("->")
+        return {"name": name, "anchor": anchor if arrow else None, "within": within}
+
     @property
     def prompt(self) -> str:
         """The prompt whose prediction is moved."""
         return self.within or self.name
+
+
+def whole(concepts: Sequence[Concept]) -> list[str]:
+    """Names of the concepts that are erased everywhere, not as an attribute of one prompt."""
+    return [c.name for c in concepts if c.within is None]

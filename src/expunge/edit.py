@@ -1,7 +1,8 @@
 """Edit: what a method did to a model, as weight differences with provenance; it can be scaled, stacked and undone.
 
 The file is safetensors: one tensor `name` → W_edited − W_base (fp32) for each changed parameter, by its diffusers
-name; the metadata key "expunge" holds the provenance as JSON, "sha256" the hash of both.
+name, or what makes it up (see `composed`); the metadata key "expunge" holds the provenance as JSON, "sha256" the hash
+of both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .composed import Composed, complete
 from .errors import ExpungeError
 from .files import hash_tensors, read_tensors, write_tensors
 from .model import Model
@@ -73,7 +75,8 @@ class Edit:
 
     def save(self, path: str | Path) -> None:
         """Writes the file whole or not at all."""
-        write_tensors(Path(path), dict(self.delta), {"expunge": json.dumps(self.provenance, ensure_ascii=False)})
+        tensors = self.delta.stored if isinstance(self.delta, Composed) else self.delta
+        write_tensors(Path(path), dict(tensors), {"expunge": json.dumps(self.provenance, ensure_ascii=False)})
 
     @classmethod
     def load(cls, path: str | Path) -> Edit:
@@ -90,7 +93,9 @@ class Edit:
             raise ExpungeError(f"the provenance of {path} is damaged: it names no base; copy or make it again")
         if "sha256" not in metadata:
             raise ExpungeError(f"{path} carries no sha256, so it cannot be trusted; make it again")
-        return cls(tensors, provenance, path.stem)
+        if not complete(tensors):
+            raise ExpungeError(f"{path} lacks a part of a weight's difference; copy or make it again")
+        return cls(Composed(tensors), provenance, path.stem)
 
 
 def _add(parameter: Tensor, delta: Tensor, scale: float) -> None:

@@ -8,50 +8,38 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
-from .concept import Concept
+from .composed import Parts as Stored
+from .concept import Concept, says, whole
 from .edit import Edit
 from .errors import ExpungeError
-from .model import Model
-from .scope import select
-from .training import OnStep, Snapshots, Stateful, Terms, Trainer, Training, fingerprint, train
+from .model import Condition, Model
+from .objective import Learner, Objective, Parts, Preserve, Regression, around
+from .scope import EMBEDDINGS, select
+from .training import OnStep, Snapshots, Terms, Trainer, Training, fingerprint, train
 
 
-class Objective(Stateful, Protocol):
-    """Named loss terms of a step, and whatever state they carry from step to step."""
+class Method(BaseModel, ABC):
+    """A way to take concepts out of a model: its fields are its options."""
 
-    def __call__(self, step: int) -> Terms: ...
-
-
-class Method(Training, ABC):
-    """A trained method: its fields are its options, those of `Training` included."""
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: ClassVar[str]
+    attributes: ClassVar[bool] = False
+    """Whether it can erase a concept from one other prompt only (`within`)."""
+    anchors: ClassVar[bool] = False
+    """Whether it can put an anchor in the concept's place."""
 
     scope: str = Field("xattn", description="which weights may change: a name from `expunge scopes`, or re:REGEX")
-    batch: int = Field(1, ge=1, description="training points a step")
-    loss: Literal["l2", "l1"] = Field("l2", description="distance between prediction and target")
 
     @abstractmethod
-    def objective(
-        self, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int
-    ) -> Objective:
-        """The loss as a function of the step; `student` are the weights that learn."""
-
-    @abstractmethod
-    def passes(self, concepts: Sequence[Concept]) -> int:
-        """Expected network passes of a whole run, a backward counted as two."""
-
-    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(prediction, target) if self.loss == "l2" else F.l1_loss(prediction, target)
-
     def fit(
         self,
         model: Model,
@@ -66,28 +54,33 @@ class Method(Training, ABC):
 
         With `snapshot`, progress is kept there and a run with the same options continues from it.
         """
-        self._check(model, concepts)
-        base = scoped(model, self.scope)
-        student = {k: w.detach().float().clone().requires_grad_() for k, w in base.items()}
-        objective = Counted(self.objective(model, concepts, student, seed), model)
-        trainer = Trainer(student, self, objective)
-        about = self.describe(model, concepts, seed)
-        keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
-        if keeper:
-            keeper.load(trainer)
-        result = train(
-            trainer, objective, snapshots=keeper, on_step=on_step, label="erasing", note=lambda: f", {objective}"
-        )
-        delta = {k: (result[k] - base[k].detach().float()).cpu() for k in result}
-        return Edit(delta, about | stamp() | {"cost": objective.cost()}, name)
 
-    def _check(self, model: Model, concepts: Sequence[Concept]) -> None:
+    def passes(self, concepts: Sequence[Concept]) -> int:  # noqa: ARG002
+        """Expected network passes of a whole run, a backward counted as two."""
+        return 0
+
+    def extent(self) -> tuple[int, int]:
+        """Gradient steps, and rows of one call of the network."""
+        return 0, 1
+
+    def size(self, model: Model, concepts: Sequence[Concept]) -> int:  # noqa: ARG002
+        """How many numbers the method moves."""
+        return sum(w.numel() for w in scoped(model, self.scope).values())
+
+    def memory(self, model: Model, concepts: Sequence[Concept]) -> int:
+        """Bytes of all networks and of what the method moves, besides activations."""
+        return model.bytes + 4 * self.size(model, concepts)
+
+    def check(self, model: Model, concepts: Sequence[Concept]) -> None:
+        """Raises ExpungeError if there is nothing to erase, not by this method, or the model carries an edit."""
         if not concepts:
             raise ExpungeError("nothing to erase: give at least one concept")
+        if not self.attributes and any(c.within for c in concepts):
+            raise ExpungeError(f"{self.kind} cannot erase an attribute from one prompt only; use a preset of esd")
+        if not self.anchors and any(c.anchor for c in concepts):
+            raise ExpungeError(f"{self.kind} puts nothing in a concept's place; leave the anchor out, or use ablation")
         if model.applied:
             raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off before erasing")
-        if model.dtype == torch.float16:
-            raise ExpungeError("fp16 gradients underflow; erase with precision bf16, mixed or fp32")
 
     def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
         """What determines the result: base, method, options, concepts, seed."""
@@ -101,6 +94,113 @@ class Method(Training, ABC):
             "device": model.device.type,
             "torch": version("torch"),
         }
+
+
+class Trained(Training, Method):
+    """A method that learns by gradient steps."""
+
+    lora_rank: int | None = Field(None, ge=0, description="train a LoRA of this rank; none: the weights themselves")
+    batch: int = Field(1, ge=1, description="training points a step")
+    loss: Literal["l2", "l1"] = Field("l2", description="distance between prediction and target")
+    result: Literal["average", "student"] = Field("average", description="which weights are the edit, where ema is set")
+    keep: tuple[str, ...] = Field((), description="captions whose predictions must stay")
+    keep_neighbours: int = Field(0, ge=0, description="nearest words of the model's vocabulary, to keep as well")
+    keep_gaussian: int = Field(0, ge=0, description="Gaussian neighbours of the concepts' embeddings, to keep as well")
+    keep_sigma: float = Field(0.5, gt=0, description="how far those lie, in standard deviations of the embedding")
+    keep_weight: float = Field(1.0, ge=0, description="w, weight of the captions to keep")
+    keep_batch: int = Field(4, ge=1, description="points of kept captions a step")
+    keep_grid: int = Field(10, ge=1, description="DDIM steps of the kept captions' latents")
+
+    @abstractmethod
+    def parts(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Parts:
+        """The method's own terms with their weights, where they are regressions."""
+
+    @abstractmethod
+    def erasing(self, concepts: Sequence[Concept]) -> int:
+        """Expected network passes of those terms in a whole run, a backward counted as two."""
+
+    def objective(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Objective:
+        """The method's own term, and the captions to keep."""
+        parts = {**self.parts(model, concepts, learner, seed), **self.preserved(model, concepts, seed)}
+        return Regression(model, learner.student, self.distance, parts)
+
+    def preserved(self, model: Model, concepts: Sequence[Concept], seed: int) -> Parts:
+        """The term of the captions to keep, if there are any."""
+        if not self._keeps(concepts):
+            return {}
+        names = whole(concepts)
+        near = [model.neighbours(c.name, self.keep_neighbours, names) for c in concepts] if self.keep_neighbours else []
+        texts = [*self.held(concepts), *(word for words in near for word in words)]
+        rows = [model.encode(texts)] if texts else []
+        if self.keep_gaussian:
+            rows += [around(model.encode([c.prompt]), self.keep_gaussian, self.keep_sigma, seed) for c in concepts]
+        kept = Preserve(model, Condition.cat(rows), grid=self.keep_grid, batch=self.keep_batch, seed=seed)
+        return {"keep": (self.keep_weight, kept)}
+
+    def _keeps(self, concepts: Sequence[Concept]) -> int:
+        """How many captions and neighbours stay."""
+        more = (self.keep_neighbours + self.keep_gaussian) * len(concepts) if self.keep_weight else 0
+        return len(self.held(concepts)) + more
+
+    def passes(self, concepts: Sequence[Concept]) -> int:
+        """Expected network passes of a whole run."""
+        held = self._keeps(concepts)
+        return self.erasing(concepts) + (2 * self.keep_grid * held + 4 * self.keep_batch * self.steps if held else 0)
+
+    def held(self, concepts: Sequence[Concept]) -> list[str]:
+        """Captions to keep: those that say none of the concepts, but for attributes, which leave other captions."""
+        return [k for k in self.keep if self.keep_weight and not any(says(k, n) for n in whole(concepts))]
+
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(prediction, target) if self.loss == "l2" else F.l1_loss(prediction, target)
+
+    def fit(
+        self,
+        model: Model,
+        concepts: Sequence[Concept],
+        *,
+        seed: int = 0,
+        name: str = "edit",
+        snapshot: Path | None = None,
+        on_step: OnStep | None = None,
+    ) -> Edit:
+        self.check(model, concepts)
+        base = scoped(model, self.scope)
+        stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed)
+        trainer = Trainer(stored.leaves, self)
+        average = stored.weights(trainer.average, base) if trainer.average else None
+        learner = Learner(stored.weights(trainer.parameters, base), average)
+        objective = trainer.extra = Counted(self.objective(model, concepts, learner, seed), model)
+        about = self.describe(model, concepts, seed)
+        keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
+        if keeper:
+            keeper.load(trainer)
+        train(trainer, objective, snapshots=keeper, on_step=on_step, label="erasing", note=lambda: f", {objective}")
+        found = trainer.parameters if self.result == "student" else trainer.result()
+        return Edit(stored.difference(found, base), about | stamp() | {"cost": objective.cost()}, name)
+
+    def _rows(self, model: Model, base: Mapping[str, Tensor], concepts: Sequence[Concept]) -> dict[str, list[int]]:
+        """Of the scope's text embeddings, the rows of the concepts' own tokens."""
+        tables = [name for name in base if model.of_encoder(name) and name.endswith(EMBEDDINGS)]
+        return {name: sorted({i for c in concepts for i in model.tokens(name, c.name)}) for name in tables}
+
+    def check(self, model: Model, concepts: Sequence[Concept]) -> None:
+        super().check(model, concepts)
+        if model.dtype == torch.float16:
+            raise ExpungeError("fp16 gradients underflow; erase with precision bf16, mixed or fp32")
+        if model.offload and any(model.of_encoder(name) for name in scoped(model, self.scope)):
+            raise ExpungeError(f"scope {self.scope!r} trains text encoders, which --offload takes away; leave it out")
+
+    def extent(self) -> tuple[int, int]:
+        return self.steps, self.batch
+
+    def size(self, model: Model, concepts: Sequence[Concept]) -> int:
+        base = scoped(model, self.scope)
+        return Stored.size(base, self._rows(model, base, concepts), self.lora_rank)
+
+    def memory(self, model: Model, concepts: Sequence[Concept]) -> int:
+        """Also of gradients, two moments of Adam's, and the running average."""
+        return model.bytes + (20 if self.ema else 16) * self.size(model, concepts)
 
 
 def stamp() -> dict[str, Any]:
@@ -142,15 +242,5 @@ class Counted:
 
 
 def scoped(model: Model, scope: str) -> dict[str, Tensor]:
-    """The denoiser's weights in the scope. Raises ExpungeError if the scope reaches beyond the denoiser."""
-    chosen = select(model.networks(), scope, model.layout)
-    own = model.parameters()
-    beyond = [name for name in chosen if name not in own]
-    if beyond:
-        raise ExpungeError(f"scope {scope!r} also holds {beyond[0]}, and this method trains the denoiser only")
-    return {name: own[name] for name in chosen}
-
-
-def memory(model: Model, scope: str) -> int:
-    """Bytes of all networks, and of the scoped weights' fp32 copy, gradient and two Adam moments."""
-    return model.bytes + 16 * sum(p.numel() for p in scoped(model, scope).values())
+    """The model's weights in the scope."""
+    return dict(select(model.networks(), scope, model.layout))

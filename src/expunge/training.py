@@ -31,7 +31,7 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(1000, ge=1, description="gradient steps")
+    steps: int = Field(1000, ge=0, description="gradient steps")
     lr: float = Field(1e-5, gt=0, description="learning rate at its peak")
     optimiser: Literal["adam", "adamw"] = Field("adam", description="adam, or adamw with decoupled weight decay")
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="Adam's averaging factors")

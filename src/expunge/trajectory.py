@@ -16,14 +16,18 @@ Everything is a function of (seed, step) and of `state()`.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .errors import ExpungeError
+from .files import hash_tensors, read_tensors, write_tensors
 from .model import Condition, Model, guide
 from .rng import torch_rng
 
@@ -32,12 +36,16 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Points:
-    """Training points: latents x_t (n, c, h, w), times t (n,), each row's concept, and e*(x_t, ·) by role."""
+    """Training points: latents x_t (n, c, h, w), times t (n,), each row's concept, and e*(x_t, ·) by role.
+
+    `rolled` are predictions by the weights that roll out, where those are not the frozen ones.
+    """
 
     x_t: Tensor
     t: Tensor
     which: Tensor
     frozen: dict[str, Tensor]
+    rolled: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.t)
@@ -87,7 +95,8 @@ class Trajectory(ABC):
     """Common settings: `grid` steps of the rollout, `batch` points a draw, `guidance` the CFG scale.
 
     `sampler` gives the weights that roll out (None: the frozen model); `jitter` moves t inside its grid interval;
-    `scheduler` is "ddim", or "pipeline" for the pipeline's own.
+    `scheduler` is "ddim", or "pipeline" for the pipeline's own. `answered` promises that the learner rolls out and that
+    `seen` brings back what it predicts for "sample" at each batch, so that nobody predicts it twice.
     """
 
     model: Model
@@ -100,6 +109,7 @@ class Trajectory(ABC):
     jitter: bool = False
     scheduler: str = "ddim"
     purpose: str = "erase"
+    answered: bool = False
 
     @abstractmethod
     def points(self, step: int) -> Points:
@@ -112,7 +122,10 @@ class Trajectory(ABC):
         if not names:
             return points
         more = frozen(self.model, points.x_t, points.t, points.which, self.roles, names, None)
-        return Points(points.x_t, points.t, points.which, points.frozen | more)
+        return Points(points.x_t, points.t, points.which, points.frozen | more, points.rolled)
+
+    def seen(self, e: Tensor) -> None:  # noqa: B027, most have no use for it
+        """What the learner, as it was, predicts for "sample" at the points drawn last."""
 
     def state(self) -> dict[str, Tensor]:
         """What must be saved besides the step number."""
@@ -125,6 +138,11 @@ class Trajectory(ABC):
     def stride(self) -> int:
         return self.model.horizon // self.grid
 
+    def at(self, t: Tensor) -> Tensor:
+        """The times of places on the grid: a flow begins where noise is pure, whatever its grid's offset."""
+        top = t >= (self.grid - 1) * self.stride
+        return t if self.model.pure is None else torch.where(top, self.model.pure, t)
+
     def rng(self, what: str, step: int) -> torch.Generator:
         return torch_rng(self.seed, f"{self.purpose}/{what}", step=step)
 
@@ -135,11 +153,12 @@ class Trajectory(ABC):
 
     def advance(self, x_t: Tensor, t: Tensor, e: Mapping[str, Tensor]) -> Tensor:
         """The guided DDIM step of one grid interval."""
-        return self.model.advance(guide(e["sample"], e["empty"], self.guidance), x_t, t, t - self.stride)
+        scale = 1.0 if self.model.distilled else self.guidance
+        return self.model.advance(guide(e["sample"], e["empty"], scale), x_t, self.at(t), t - self.stride)
 
     def both(self, x_t: Tensor, t: Tensor, which: Tensor) -> dict[str, Tensor]:
         """The two predictions of a guided step, by the weights that roll out."""
-        return frozen(self.model, x_t, t, which, self.roles, ("sample", "empty"), self.sampler())
+        return frozen(self.model, x_t, self.at(t), which, self.roles, ("sample", "empty"), self.sampler())
 
     @torch.no_grad()
     def roll(self, x: Tensor, which: Tensor, steps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,10 +182,10 @@ class Fresh(Trajectory):
             return self._by_pipeline(x, which, rng)
         steps = torch.randint(self.grid, (self.batch,), generator=rng)
         x, t = self.roll(x, which, steps, torch.full_like(steps, min(1, self.stride - 1)))
-        return Points(x, self._jittered(t, rng), which, {})
+        return Points(x, self._jittered(self.at(t), rng), which, {})
 
     def _jittered(self, t: Tensor, rng: torch.Generator) -> Tensor:
-        if not self.jitter:
+        if not self.jitter or self.model.pure is not None:  # a flow's x_t belongs to one time alone
             return t
         return t - t % self.stride + torch.randint(self.stride, t.shape, generator=rng)
 
@@ -204,16 +223,31 @@ class Pool(Trajectory):
     _x: Tensor | None = None
     _t: Tensor
     _which: Tensor
+    _waiting: tuple[dict[str, Tensor], int]
 
     def points(self, step: int) -> Points:
         if self._x is None:
             self._begin()
         assert self._x is not None
-        x, t, which = self._x, self._t, self._which
-        e = self.both(x, t, which)
-        self._x, self._t = self.advance(x, t, e), t - self.stride
+        x, t, which, weights = self._x, self._t, self._which, self.sampler()
+        roles = ("empty",) if self.answered else ("sample", "empty")
+        e = frozen(self.model, x, self.at(t), which, self.roles, roles, weights)
+        if self.answered:
+            self._waiting = e, step
+        else:
+            self._move(e, step)
+        return Points(x, self.at(t), which, *((e, {}) if weights is None else ({}, e)))
+
+    @torch.no_grad()
+    def seen(self, e: Tensor) -> None:
+        if self.answered:
+            rest, step = self._waiting
+            self._move({"sample": e, **rest}, step)
+
+    def _move(self, e: Mapping[str, Tensor], step: int) -> None:
+        assert self._x is not None
+        self._x, self._t = self.advance(self._x, self._t, e), self._t - self.stride
         self._restart(step)
-        return Points(x, t, which, e if self.sampler() is None else {})
 
     def _begin(self) -> None:
         """Fresh noise, each trajectory rolled to its own place on the grid."""
@@ -243,11 +277,22 @@ class Pool(Trajectory):
             self._t, self._which = state["t"], state["which"]
 
 
+ATTEMPTS = 8
+"""How often a picture is drawn before it is given up."""
+
+
 @dataclass
 class Renoised(Trajectory):
-    """`latents` clean latents rolled out once; points are forward-diffused copies at uniform times."""
+    """`latents` clean latents rolled out once; points are forward-diffused copies at uniform times.
+
+    Latents that `accept` (n, c, h, w) -> (n,) refuses are rolled out again from other noise; `accepting` tells what it
+    accepts. With `cached` they are kept in the model's cache.
+    """
 
     latents: int = 16
+    accept: Callable[[Tensor], Tensor] = lambda x: torch.ones(len(x), dtype=torch.bool)
+    accepting: str = ""
+    cached: bool = False
     _clean: Tensor | None = field(default=None, init=False)
 
     def points(self, step: int) -> Points:
@@ -258,21 +303,58 @@ class Renoised(Trajectory):
         t = torch.randint(self.model.horizon, (self.batch,), generator=rng)
         shares = torch.bincount(self._which(), minlength=self.roles.concepts)[which]
         k = which + self.roles.concepts * (turn * shares).long()
-        x_t = self.model.diffuse(clean[k], self.model.noise(self.batch, rng), t)
-        return Points(x_t, t, which, {})
+        noise = self.model.noise(self.batch, rng)
+        truth = self.model.truth(clean[k], noise, t)
+        return Points(self.model.diffuse(clean[k], noise, t), t, which, {"truth": truth})
 
     def _which(self) -> Tensor:
         """Concepts take turns over the latents; each has at least one."""
         return torch.arange(max(self.latents, self.roles.concepts)) % self.roles.concepts
 
     def clean(self) -> Tensor:
+        """The clean latents (K, c, h, w), from the model's cache if they were rolled out before."""
         if self._clean is None:
-            which = self._which()
-            x, _ = self.start(len(which), self.rng("latents", 0))
-            steps, offset = torch.full_like(which, self.grid), torch.full_like(which, self.stride - 1)
-            some = [torch.arange(len(which))[i : i + self.model.rows] for i in range(0, len(which), self.model.rows)]
-            self._clean = torch.cat([self.roll(x[r], which[r], steps[r], offset[r])[0] for r in some])
+            folder = self.model.cache if self.cached else None
+            self._clean = self._kept(folder / f"{self._key()}.safetensors") if folder else self._drawn()
         return self._clean
+
+    def _kept(self, file: Path) -> Tensor:
+        """What the file holds, or fresh ones, which it will hold; a cache that cannot be used is none."""
+        with suppress(ExpungeError):
+            return read_tensors(file)[0]["clean"].to(self.model.device)
+        clean = self._drawn()
+        with suppress(ExpungeError):
+            write_tensors(file, {"clean": clean}, {})
+        return clean
+
+    def _drawn(self) -> Tensor:
+        which = self._which()
+        clean, bad = self._rolled(which, 0), torch.arange(len(which))
+        for again in range(1, ATTEMPTS + 1):
+            bad = torch.nonzero(~self.accept(clean).cpu()).flatten()
+            if len(bad) == 0:
+                return clean
+            if again < ATTEMPTS:
+                clean = clean.index_copy(0, bad.to(clean.device), self._rolled(which[bad], again))
+        raise ExpungeError(f"after {ATTEMPTS} attempts {len(bad)} of {len(clean)} pictures are still not accepted")
+
+    def _rolled(self, which: Tensor, attempt: int) -> Tensor:
+        x, _ = self.start(len(which), self.rng("latents", attempt))
+        steps, offset = torch.full_like(which, self.grid), torch.full_like(which, self.stride - 1)
+        some = [torch.arange(len(which))[i : i + self.model.rows] for i in range(0, len(which), self.model.rows)]
+        return torch.cat([self.roll(x[r], which[r], steps[r], offset[r])[0] for r in some])
+
+    def _key(self) -> str:
+        """A hash of all that the clean latents follow from."""
+        roles = {
+            f"{role}/{k}": v for role in ("sample", "empty") for k, v in self.roles.conditions[role].tensors.items()
+        }
+        about = (
+            f"{self.model.signature} {self.model.dtype} {self.model.mixed} {self.model.device.type} {self.model.rows}"
+        )
+        about += f" {self.seed} {self.purpose} {self.grid} {self.guidance} {self.latents} {self.accepting}"
+        about += hash_tensors(roles)
+        return hashlib.sha256(about.encode()).hexdigest()
 
     def state(self) -> dict[str, Tensor]:
         return {} if self._clean is None else {"clean": self._clean}
@@ -295,6 +377,9 @@ class Reused:
             self._bank = Points.cat([self.inner.draw(i) for i in range(draws)])
         rows = torch.randperm(len(self._bank), generator=self.inner.rng("reuse", step))[: self.batch]
         return self._bank[rows]
+
+    def seen(self, e: Tensor) -> None:
+        """Nothing rolls on."""
 
     def state(self) -> dict[str, Tensor]:
         if self._bank is None:

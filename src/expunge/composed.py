@@ -1,0 +1,117 @@
+"""Composed: weights by name, out of what is stored of them.
+
+name                             W or ΔW, whole
+name.lora_A, name.lora_B         ΔW = B A
+name.rows, name.values           rows of W or ΔW; the others stay. `rows` marks them (a byte for each row of W)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import low_rank
+from .errors import ExpungeError
+from .low_rank import A, B
+from .rng import torch_rng
+
+ROWS, VALUES = ".rows", ".values"
+
+
+@dataclass(frozen=True)
+class Composed(Mapping[str, Tensor]):
+    """The weights that `stored` gives on top of `base`; without `base`, the differences that it stores."""
+
+    stored: Mapping[str, Tensor]
+    base: Mapping[str, Tensor] | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self.stored:
+            return self.stored[name]
+        if name + A in self.stored:
+            product = low_rank.product(self.stored[name + A], self.stored[name + B])
+            return product if self.base is None else self.base[name].detach().to(product) + product
+        rows, values = self.stored[name + ROWS], self.stored[name + VALUES]
+        whole = values.new_zeros(len(rows), *values.shape[1:])
+        start = whole if self.base is None else self.base[name].detach().to(values)
+        return start.index_copy(0, rows.nonzero().flatten().to(values.device), values)
+
+    def __iter__(self) -> Iterator[str]:
+        names = (_name(key) for key in self.stored)
+        return (name for name in names if name is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def complete(stored: Mapping[str, Tensor]) -> bool:
+    """Whether every weight can be composed."""
+    try:
+        return all(weight.numel() >= 0 for weight in Composed(stored).values()) and len(Composed(stored)) > 0
+    except (KeyError, IndexError, RuntimeError):
+        return False
+
+
+def _name(key: str) -> str | None:
+    """The weight that a stored tensor stands for; None for the second of a pair."""
+    if key.endswith((B, ROWS)):
+        return None
+    return key.removesuffix(A).removesuffix(VALUES)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of the weights is trained (`leaves`, which require gradients), and the marks of chosen rows."""
+
+    leaves: dict[str, Tensor]
+    marks: dict[str, Tensor]
+
+    @classmethod
+    def start(cls, base: Mapping[str, Tensor], rows: Mapping[str, list[int]], rank: int | None, seed: int) -> Parts:
+        """As `base` is: of weights in `rows` those rows alone, of the others factors if `rank` is given.
+
+        Raises ExpungeError if there is nothing left to train: vectors have no factors.
+        """
+        marks = {name + ROWS: _marked(len(base[name]), ids) for name, ids in rows.items()}
+        leaves = {name + VALUES: base[name].detach().float()[ids] for name, ids in rows.items()}
+        for name, weight in base.items():
+            if name not in rows and rank is None:
+                leaves[name] = weight.detach().float().clone()
+            elif name not in rows and rank is not None and weight.ndim > 1:
+                leaves |= low_rank.start(name, weight, rank, torch_rng(seed, f"lora/{name}"))
+        if not leaves:
+            raise ExpungeError("the scope holds no matrices, so a LoRA cannot change it; choose another scope")
+        return cls({name: leaf.requires_grad_() for name, leaf in leaves.items()}, marks)
+
+    @staticmethod
+    def size(base: Mapping[str, Tensor], rows: Mapping[str, list[int]], rank: int | None) -> int:
+        """How many numbers `start` would train."""
+        own = sum(len(ids) * base[name][0].numel() for name, ids in rows.items())
+        others = [w for name, w in base.items() if name not in rows]
+        if rank is None:
+            return own + sum(w.numel() for w in others)
+        return own + sum(rank * (len(w) + w[0].numel()) for w in others if w.ndim > 1)
+
+    def weights(self, leaves: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Composed:
+        """All trained weights, of leaves such as these."""
+        return Composed({**leaves, **self.marks}, base)
+
+    def difference(self, leaves: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Composed:
+        """What leaves such as these change, on the CPU."""
+        moved = {name: leaf.detach().float().cpu() - self._before(name, base) for name, leaf in leaves.items()}
+        return Composed({**moved, **self.marks})
+
+    def _before(self, name: str, base: Mapping[str, Tensor]) -> Tensor:
+        if name.endswith((A, B)):
+            return torch.zeros(())
+        whole = base[name.removesuffix(VALUES)].detach().float().cpu()
+        return whole[self.marks[name.removesuffix(VALUES) + ROWS].bool()] if name.endswith(VALUES) else whole
+
+
+def _marked(n: int, ids: list[int]) -> Tensor:
+    marks = torch.zeros(n, dtype=torch.uint8)
+    marks[ids] = 1
+    return marks
