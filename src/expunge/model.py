@@ -7,6 +7,7 @@ training target is a linear combination of predictions whose coefficients sum to
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import time
 import warnings
@@ -15,11 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from .files import hash_tensors
 from .scope import Layout
@@ -27,15 +30,20 @@ from .scope import Layout
 
 @dataclass(frozen=True)
 class Condition:
-    """What predictions are conditioned on: named tensors whose first dimension runs over prompts."""
+    """What predictions are conditioned on: named tensors whose first dimension runs over prompts.
+
+    `texts` are those prompts; None for a row that no text encodes to, such as a neighbour of one.
+    """
 
     tensors: Mapping[str, Tensor]
+    texts: tuple[str | None, ...]
 
     def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
+        return len(self.texts)
 
     def __getitem__(self, rows: Tensor | slice | list[int]) -> Condition:
-        return Condition({k: v[rows] for k, v in self.tensors.items()})
+        chosen = torch.arange(len(self))[rows].tolist()
+        return Condition({k: v[rows] for k, v in self.tensors.items()}, tuple(self.texts[i] for i in chosen))
 
     def repeat(self, n: int) -> Condition:
         """A single prompt as n equal rows."""
@@ -43,7 +51,27 @@ class Condition:
 
     @staticmethod
     def cat(parts: Sequence[Condition]) -> Condition:
-        return Condition({k: torch.cat([p.tensors[k] for p in parts]) for k in parts[0].tensors})
+        tensors = {k: torch.cat([p.tensors[k] for p in parts]) for k in parts[0].tensors}
+        return Condition(tensors, tuple(text for p in parts for text in p.texts))
+
+
+@dataclass(frozen=True)
+class Span:
+    """One encoder's part of the condition's "text": the prompt's own tokens are first … last, padding ends before end.
+
+    A prompt without tokens has last = first, or before it.
+    """
+
+    first: int
+    last: int
+    end: int
+
+    @classmethod
+    def of(cls, tokenizer: Any, prompt: str, end: int, start: int = 0) -> Span:
+        """Of a tokenizer that closes each prompt by one token, and may open it by one, in start … end - 1."""
+        ids = tokenizer(prompt, truncation=True, max_length=end - start).input_ids
+        first = start + (ids[0] == tokenizer.bos_token_id)
+        return cls(first, max(start, start + len(ids) - 2), end)
 
 
 @dataclass
@@ -77,7 +105,9 @@ class Sampler(ABC):
 class Model(ABC):
     """A diffusers pipeline as functions of tensors. Latents and predictions are float32 of shape (n, c, h, w).
 
-    `applied` names the edits that are on the model at the moment.
+    `applied` names the edits that are on the model at the moment; pictures that training draws once are kept in the
+    folder `cache`, if there is one, named by their content. With `offload` text encoders and autoencoder are on the
+    device while they work alone. `component` is the denoiser's name in the pipeline.
     """
 
     pipeline: Any
@@ -85,27 +115,93 @@ class Model(ABC):
     dtype: torch.dtype
     mixed: bool = False
     name: str = "model"
+    cache: Path | None = None
+    offload: bool = False
     meter: Meter = field(default_factory=Meter)
     applied: list[str] = field(default_factory=list)
 
     layout: ClassVar[Layout]
+    pure: ClassVar[int | None] = None
+    """The time at which noise is pure, if that is one time alone."""
+    component: ClassVar[str] = "unet"
 
-    @abstractmethod
     def __post_init__(self) -> None:
-        """Moves the pipeline to the device and freezes it."""
+        """Freezes the networks and moves them to the device; with `offload`, the denoiser alone."""
+        for name, part in self.parts().items():
+            part.eval().requires_grad_(False)
+            part.to("cpu" if self.offload and name != self.component else self.device)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The pipeline's networks by their names there."""
+        return {name: part for name, part in self.pipeline.components.items() if isinstance(part, nn.Module)}
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[None]:
+        """The networks whose names begin so are on the device inside the block; with `offload`, not after it."""
+        own = [part for key, part in self.parts().items() if key.startswith(name) and self.offload]
+        try:
+            for part in own:
+                part.to(self.device)
+            yield
+        finally:
+            for part in own:
+                part.to("cpu")
+
+    def checkpointing(self) -> None:
+        """Keeps the activations between the denoiser's blocks alone; each block runs once more in the backward pass."""
+        self.denoiser.enable_gradient_checkpointing(_again)  # type: ignore[operator]
 
     @property
-    @abstractmethod
     def denoiser(self) -> nn.Module:
         """The network whose weights edits change."""
+        network: nn.Module = getattr(self.pipeline, self.component)
+        return network
 
-    @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Text embeddings and whatever else the denoiser reads, one row for each prompt."""
+        with self.working("text_encoder"):
+            return Condition(self.embed(prompts), tuple(prompts))
+
+    def empty(self) -> Condition:
+        """The pipeline's unconditional: one row."""
+        return self.encode([""])
 
     @abstractmethod
+    def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The tensors of `encode`."""
+
+    def spans(self, prompt: str) -> list[Span]:
+        """Where a prompt's tokens stand in the condition's "text", for each encoder that has a part of it."""
+        return [Span.of(self.pipeline.tokenizer, prompt, self.positions)]
+
+    def vocabulary(self) -> tuple[Any, Tensor]:
+        """A tokenizer, and the embedding of each of its tokens (rows, d) where its encoder reads them."""
+        return self.pipeline.tokenizer, self.pipeline.text_encoder.get_input_embeddings().weight
+
+    @torch.no_grad()
+    def neighbours(self, text: str, n: int, but: Sequence[str] = ()) -> list[str]:
+        """The vocabulary's `n` whole words nearest to `text` by the cosine of their token embeddings.
+
+        Words of `text` and of the texts `but` are left out.
+        """
+        tokenizer, table = self.vocabulary()
+        own = tokenizer(text, add_special_tokens=False).input_ids
+        near = torch.cosine_similarity(table.float(), table[own].float().mean(0, keepdim=True))
+        said = set(f"{text} {' '.join(but)}".lower().split())
+        found: list[str] = []
+        for i in near.argsort(descending=True).tolist():
+            word = _word(tokenizer.convert_ids_to_tokens(i))
+            if word and word not in said and word not in found:
+                found.append(word)
+            if len(found) == n:
+                break
+        return found
+
     def noise(self, n: int, rng: torch.Generator) -> Tensor:
         """Standard normal latents, drawn on the CPU so that seeds mean the same everywhere."""
+        config: Any = self.denoiser.config
+        shape = (n, config.in_channels, config.sample_size, config.sample_size)
+        return torch.randn(shape, generator=rng).to(self.device)
 
     @abstractmethod
     def sampler(self, steps: int, rngs: list[torch.Generator]) -> Sampler:
@@ -124,8 +220,53 @@ class Model(ABC):
         """x_t given the clean latent: the forward process, row by row."""
 
     @abstractmethod
+    def truth(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the denoiser was trained to predict at `diffuse(x_0, noise, t)`: the noise, or the velocity."""
+
+    @torch.no_grad()
     def decode(self, x_0: Tensor) -> Tensor:
         """Images in [-1, 1], float32 of shape (n, 3, H, W)."""
+        scale, shift = self._normal()
+        with self.working("vae"), self.autocast():
+            images: Tensor = self._vae().decode((x_0 / scale + shift).to(self.pipeline.vae.dtype)).sample
+        return images.float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def latents(self, images: Tensor) -> Tensor:
+        """Clean latents of images (n, 3, H, W) in [-1, 1]: what `decode` undoes."""
+        scale, shift = self._normal()
+        with self.working("vae"), self.autocast():
+            z: Tensor = self._vae().encode(images.to(self.device, self.pipeline.vae.dtype)).latent_dist.mean
+        return (z.float() - shift) * scale
+
+    def _normal(self) -> tuple[float, float]:
+        """What the autoencoder's latents are multiplied by, after this is taken from them."""
+        config = self.pipeline.vae.config
+        return config.scaling_factor, config.get("shift_factor") or 0.0
+
+    def _vae(self) -> Any:
+        """The autoencoder, in fp32 where it overflows in fp16 (`force_upcast`, Stable Diffusion XL)."""
+        upcast = self.pipeline.vae.config.get("force_upcast") and self.dtype == torch.float16
+        return self.pipeline.vae.to(torch.float32) if upcast else self.pipeline.vae
+
+    @property
+    def side(self) -> int:
+        """Height and width of images in pixels."""
+        factor: int = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
+        return self.noise(1, torch.Generator()).shape[-1] * factor
+
+    @property
+    def distilled(self) -> bool:
+        """Whether a prediction has its guidance inside, so that rollouts need none."""
+        return False
+
+    @property
+    def cfg(self) -> float:
+        """The guidance scale that pictures are asked for with by default: the pipeline's own."""
+        if self.name.startswith("smallworld"):
+            return 4.0
+        default: float = inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default
+        return default
 
     @property
     def horizon(self) -> int:
@@ -149,16 +290,42 @@ class Model(ABC):
         `weights` replace the denoiser's by name for this call: teacher and student are one network. Gradients
         reach `weights` where they require them. Counted in `meter`.
         """
-        learning = torch.is_grad_enabled() and any(w.requires_grad for w in (weights or {}).values())
+        own = {name: w.to(self.dtype) for name, w in (weights or {}).items()}
+        learning = torch.is_grad_enabled() and any(w.requires_grad for w in own.values())
         self.meter.count(len(x_t), backward=learning)
+        texts = {name: own.pop(name) for name in [*own] if self.of_encoder(name)}
+        condition = self._again(condition, texts) if texts else condition
         args, kwargs = self.denoise(x_t.to(self.dtype), t.to(self.device).expand(len(x_t)), condition)
         with self.autocast():
-            out = functional_call(self.denoiser, self._cast(weights or {}), args, kwargs)
-        prediction: Tensor = out[0]
-        return prediction.float()
+            out = functional_call(self.denoiser, own, args, kwargs)
+        return self.restore(out[0], x_t).float()
 
-    def _cast(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: w.to(self.dtype) for name, w in weights.items()}
+    def of_encoder(self, name: str) -> bool:
+        """Whether that parameter is a text encoder's."""
+        return name.startswith(self._encoders)
+
+    @cached_property
+    def _encoders(self) -> tuple[str, ...]:
+        return tuple(prefix for prefix in self.networks() if prefix)
+
+    @cached_property
+    def positions(self) -> int:
+        """Length of the condition's "text"."""
+        return self.encode([""]).tensors["text"].shape[1]
+
+    def _again(self, condition: Condition, weights: Mapping[str, Tensor]) -> Condition:
+        """The condition as the text encoders with `weights` would have it; rows without a text stay."""
+        said = [text for text in dict.fromkeys(condition.texts) if text is not None]
+        encoded = functional_call(_Encoders(self), dict(weights), (said,))
+        found = Condition(encoded, tuple(said))
+        rows = [
+            found[[said.index(text)]] if text is not None else condition[[i]] for i, text in enumerate(condition.texts)
+        ]
+        return Condition.cat(rows)
+
+    def restore(self, out: Tensor, x_t: Tensor) -> Tensor:  # noqa: ARG002
+        """The denoiser's output in the latents' shape."""
+        return out
 
     @cached_property
     def hash(self) -> str:
@@ -168,17 +335,15 @@ class Model(ABC):
     @cached_property
     def signature(self) -> str:
         """A hash of all that turns noise into images: every network's weights, and the scheduler's settings."""
-        parts = {
-            k: v for k, v in self.pipeline.components.items() if isinstance(v, nn.Module) and v is not self.denoiser
-        }
-        others = [hash_tensors({k: v.to(torch.bfloat16) for k, v in p.state_dict().items()}) for p in parts.values()]
+        parts = [part for part in self.parts().values() if part is not self.denoiser]
+        others = [hash_tensors({k: v.to(torch.bfloat16) for k, v in p.state_dict().items()}) for p in parts]
         scheduler = f"{type(self.pipeline.scheduler).__name__} {sorted(self.pipeline.scheduler.config.items())}"
         return hashlib.sha256(" ".join([self.hash, *others, scheduler]).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
-        """Memory of all networks' weights."""
-        parts = [part for part in self.pipeline.components.values() if isinstance(part, nn.Module)]
+        """Memory of the weights of all networks that stay on the device."""
+        parts = [self.denoiser] if self.offload else self.parts().values()
         return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
 
     @torch.no_grad()
@@ -194,13 +359,52 @@ class Model(ABC):
         self.meter.passes, self.meter.calls = passes, calls
         return times[-1] / rows
 
+    def kohya(self, module: str) -> str:
+        """A module's name as kohya's scripts write it."""
+        return module.replace(".", "_")
+
     def networks(self) -> dict[str, nn.Module]:
-        """Networks by the prefix of their parameters' names: "" is the denoiser."""
-        return {"": self.denoiser}
+        """Networks by the prefix of their parameters' names: "" is the denoiser; and the text encoders."""
+        encoders = {f"{name}.": part for name, part in self.parts().items() if name.startswith("text_encoder")}
+        return {"": self.denoiser, **encoders}
+
+    def tokens(self, name: str, text: str) -> list[int]:
+        """The text's tokens, as rows of the text encoder's parameter of that name."""
+        tokenizer = getattr(self.pipeline, name.split(".")[0].replace("text_encoder", "tokenizer"))
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        return ids
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The denoiser's parameters by diffusers name."""
-        return dict(self.denoiser.named_parameters())
+        """The denoiser's parameters by diffusers name, and the text encoders' after their prefix."""
+        return {prefix + n: p for prefix, part in self.networks().items() for n, p in part.named_parameters()}
+
+
+class _Encoders(nn.Module):
+    """A model's text encoders as one module, so that their weights can be replaced for a call."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.embed = model.embed
+        for prefix, part in model.networks().items():
+            if prefix:
+                self.add_module(prefix.removesuffix("."), part)
+
+    def forward(self, prompts: list[str]) -> dict[str, Tensor]:
+        return self.embed(prompts)
+
+
+def _again(block: nn.Module, *args: Any) -> Any:
+    """`block(*args)`, run again in the backward pass with the weights that are in it now: `predict` lends them."""
+    weights: dict[str, Tensor] = dict(block.named_parameters())
+    return checkpoint(lambda *x: functional_call(block, weights, x), *args, use_reentrant=False)
+
+
+def _word(token: str | None) -> str:
+    """A whole word of a vocabulary, in small letters: "cat</w>" of CLIP's or "▁Cat" of T5's; else the empty string."""
+    if token is None or not (token.endswith("</w>") or token.startswith("▁")):
+        return ""
+    word = token.removesuffix("</w>").removeprefix("▁")
+    return word.lower() if word.isalpha() and len(word) > 2 else ""
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

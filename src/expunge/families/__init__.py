@@ -11,8 +11,16 @@ import torch
 
 from ..errors import ExpungeError, unknown
 from ..model import Model, quiet
+from .single_file import configuration, is_single, open_single
 
-FAMILIES = {"StableDiffusionPipeline": "stable_diffusion.StableDiffusion"}
+FAMILIES = {
+    "StableDiffusionPipeline": "stable_diffusion.StableDiffusion",
+    "StableDiffusionXLPipeline": "stable_diffusion_xl.StableDiffusionXL",
+    "StableDiffusion3Pipeline": "stable_diffusion_3.StableDiffusion3",
+    "FluxPipeline": "flux.Flux",
+    "PixArtAlphaPipeline": "pixart.PixArt",
+    "PixArtSigmaPipeline": "pixart.PixArt",
+}
 """Pipeline class name, as in model_index.json, to the adapter in this folder."""
 
 GOLD = "smallworld-gold"
@@ -36,10 +44,19 @@ def default_precision(device: str) -> Precision:
     return "mixed" if fast else "fp32"
 
 
-def load(model: str | Path = "smallworld", *, device: str = "auto", precision: Precision = "auto") -> Model:
-    """Opens a pipeline: "smallworld", its gold standard "smallworld-gold", a local diffusers folder, or a hub id.
+def load(
+    model: str | Path = "smallworld",
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    offload: bool = False,
+    checkpointing: bool = False,
+) -> Model:
+    """Opens a pipeline: "smallworld", its gold standard "smallworld-gold", a local diffusers folder, a single-file
+    checkpoint (.safetensors or .ckpt), or a hub id.
 
     `precision`: fp32, bf16 or fp16 weights; "mixed" is fp32 weights under bf16 autocast; "auto" chooses by device.
+    `offload` keeps all but the denoiser in main memory, and `checkpointing` few activations: see `Model`.
     Raises ExpungeError if it cannot be found, is incomplete, holds pickles only, or is of an unknown family.
     """
     model, where = str(model), place(device)
@@ -50,10 +67,12 @@ def load(model: str | Path = "smallworld", *, device: str = "auto", precision: P
     pipeline = _open(model, torch.float32 if precision == "fp16" else dtype)
     adapter = _family(type(pipeline).__name__)
     try:
-        opened = adapter(pipeline, where, dtype, mixed=precision == "mixed", name=model)
+        opened = adapter(pipeline, where, dtype, mixed=precision == "mixed", name=model, offload=offload)
         _ = opened.hash  # of the weights as they are on disk, before any rounding to fp16
         if precision == "fp16":
             pipeline.to(dtype)
+        if checkpointing:
+            opened.checkpointing()
     except RuntimeError as error:
         raise ExpungeError(f"cannot use device {device!r}: {str(error).splitlines()[0]}") from error
     return opened
@@ -87,9 +106,12 @@ def _open(model: str, dtype: torch.dtype) -> Any:
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
-    path = _locate(model)
+    file = Path(model).expanduser() if is_single(model) else None
+    path = configuration(file) if file else _locate(model)
     index = _index(path)
     parts: dict[str, Any] = {name: None for name in UNUSED if name in index}
+    if file:
+        return open_single(file, path, index["_class_name"], dtype, **parts)
     try:
         with quiet():
             parts |= _gold(dtype) if model == GOLD else {}
@@ -142,7 +164,8 @@ def _locate(model: str) -> str:
     folder = Path(model).expanduser()
     if looks_local and not (folder / "model_index.json").is_file():
         raise ExpungeError(
-            f"no model at {model!r}: expected 'smallworld', a folder with model_index.json, or a hub id 'owner/name'"
+            f"no model at {model!r}: expected 'smallworld', a folder with model_index.json, a .safetensors or"
+            " .ckpt checkpoint, or a hub id 'owner/name'"
         )
     return str(folder) if looks_local else model
 

@@ -1,0 +1,260 @@
+"""Each family: the stock denoiser's prediction, the stock pipeline's pictures, every method, every scope."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from expunge.concept import Concept
+from expunge.families import _family, load
+from expunge.generation import Settings, rollout
+from expunge.method import Trained
+from expunge.methods import METHODS
+from expunge.methods.esd import ESD
+from expunge.methods.uce import UCE
+from expunge.model import Model
+from expunge.objective import Learner
+from expunge.scope import SCOPES, select
+from expunge.trajectory import Pool, Roles
+from tiny import FAMILIES, build
+
+CAT = [Concept(name="red cat")]
+TOKENIZERS = {
+    "sd2": ["tokenizer"], "sdxl": ["tokenizer"], "sd3": ["tokenizer", "tokenizer_3"], "flux": ["tokenizer_2"],
+    "pixart": ["tokenizer"],
+}  # fmt: skip
+INTO = [Concept(name="red cat", anchor="cat")]
+TRAINED = [m for m in METHODS.values() if issubclass(m, Trained)]
+
+
+@cache
+def opened(family: str) -> Model:
+    pipeline = build(family)
+    return _family(type(pipeline).__name__)(pipeline, torch.device("cpu"), torch.float32, name=family)
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> Model:
+    return opened(request.param)
+
+
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_a_rollout_is_the_stock_pipelines(model: Model, cfg: float) -> None:
+    """Same noise, same steps, same latents at the end."""
+    if model.name == "flux" and cfg != 1.0:
+        pytest.skip("the stock pipeline has distilled guidance alone")
+    x, flux = model.noise(1, torch.Generator().manual_seed(3)), model.name == "flux"
+    prompt, seeds = "a red car", [torch.Generator().manual_seed(3)]
+    ours = rollout(model, model.encode([prompt]), model.empty(), seeds, Settings(steps=4, cfg=cfg))
+    latents = model.denoise(x, torch.tensor([0]), model.encode([prompt]))[0][0] if flux else x
+    more = {} if flux else {"guidance_scale": cfg}
+    more |= {"use_resolution_binning": False} if model.name == "pixart" else {}
+    stock = model.pipeline(prompt, num_inference_steps=4, latents=latents, output_type="latent", **more).images
+    torch.testing.assert_close(ours, model.restore(stock, x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_prediction_is_the_stock_denoisers(model: Model) -> None:
+    """What the stock pipeline's denoiser was given and said, seen by a hook, is what ours says there."""
+    seen: list[tuple[Any, ...]] = []
+
+    def note(_: Any, args: tuple[Any, ...], given: dict[str, Any], out: Any) -> None:
+        x = args[0] if args else given.get("sample", given.get("hidden_states"))
+        seen.append((x, args[1] if len(args) > 1 else given["timestep"], out[0]))
+
+    hook = model.denoiser.register_forward_hook(note, with_kwargs=True)
+    more: dict[str, Any] = {} if model.name == "flux" else {"guidance_scale": 1.0}
+    more |= {"use_resolution_binning": False} if model.name == "pixart" else {}
+    model.pipeline("a red car", num_inference_steps=3, output_type="latent", **more)
+    hook.remove()
+    for x, t, out in seen:
+        latents = model.restore(x, model.noise(1, torch.Generator()))
+        time = t.flatten()[0] * (1000 if model.name == "flux" else 1)
+        want = model.restore(out, latents)
+        torch.testing.assert_close(
+            model.predict(latents, time, model.encode(["a red car"])), want, atol=1e-5, rtol=1e-5
+        )
+    assert len(seen) == 3
+
+
+def test_parts_are_on_the_device_while_they_work(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With offload: encoders and autoencoder run on the device alone, and leave it. (Here "cpu:0" is the device.)"""
+    place: dict[int, str] = {}
+    move = torch.nn.Module.to
+
+    def note(part: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if args and not isinstance(args[0], torch.dtype):
+            place[id(part)] = str(args[0])
+        return move(part, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.Module, "to", note)
+    away = type(model)(build(model.name), torch.device("cpu:0"), torch.float32, name=model.name, offload=True)
+    parts, ran = away.parts(), set[str]()
+    hooks = []
+    for name, part in parts.items():
+
+        def check(part: torch.nn.Module, *_: Any, name: str = name) -> None:
+            assert place[id(part)] == "cpu:0", name
+            ran.add(name)
+
+        hooks.append(part.register_forward_pre_hook(check))
+    assert {n for n, p in parts.items() if place[id(p)] == "cpu:0"} == {away.component}
+    ESD(steps=1, grid=1, latents=1).fit(away, CAT)
+    UCE().fit(away, INTO)
+    assert away.spans("a red car")
+    away.decode(away.noise(1, torch.Generator()))
+    assert {n for n, p in parts.items() if place[id(p)] == "cpu:0"} == {away.component}
+    assert {n for n in parts if n.startswith("text_encoder")} <= ran
+    assert away.bytes < model.bytes
+
+
+def test_rows_of_the_text_are_the_concepts_own(model: Model) -> None:
+    """Decoded again, the tokens of the spans are the prompt's words, and nothing before or after them."""
+    for span, name in zip(model.spans("Red Car"), TOKENIZERS[model.name], strict=True):
+        tokenizer = getattr(model.pipeline, name)
+        ids = tokenizer("red car" if model.name == "pixart" else "Red Car", add_special_tokens=False).input_ids
+        assert span.last - span.first + 1 == len(ids)
+        assert span.end <= model.positions
+
+
+def test_empty_is_the_pipelines_own_unconditional(model: Model) -> None:
+    """For SDXL zeros, where its config says so; elsewhere the embedding of ""."""
+    empty, said = model.empty().tensors, model.encode(["a car", ""])[1:].tensors
+    assert bool((empty["text"] == 0).all()) == (model.name == "sdxl")
+    assert (said["text"] != 0).any()
+    if model.name != "sdxl":
+        torch.testing.assert_close(dict(empty), dict(said))
+
+
+def test_guidance_by_default_is_the_pipelines() -> None:
+    """FLUX has its own inside."""
+    assert {f: opened(f).cfg for f in FAMILIES} == {"sd2": 7.5, "sdxl": 5.0, "sd3": 7.0, "flux": 1.0, "pixart": 4.5}
+
+
+def test_truth_and_steps_agree(model: Model, rng: torch.Generator) -> None:
+    """From x_t, a perfect prediction leads back to x_0 in one step, and to x_s on the way."""
+    x_0, noise, t, s = model.noise(2, rng), model.noise(2, rng), torch.tensor([900, 300]), torch.tensor([600, 10])
+    x_t = model.diffuse(x_0, noise, t)
+    truth = model.truth(x_0, noise, t)
+    torch.testing.assert_close(model.advance(truth, x_t, t, s), model.diffuse(x_0, noise, s), atol=1e-4, rtol=1e-4)
+
+
+def test_flows_begin_where_noise_is_pure(model: Model, rng: torch.Generator) -> None:
+    """From noise, wherever the grid's first time lies, a perfect prediction leads onto the straight line."""
+    route = Pool(model, Roles({"sample": model.encode(["a"]), "empty": model.empty()}), seed=0, grid=5, batch=3)
+    nominal, x_0, noise = torch.tensor([999, 900, 810]), model.noise(3, rng), model.noise(3, rng)
+    if model.pure is None:
+        assert torch.equal(route.at(nominal), nominal)
+        return
+    assert route.at(nominal).tolist() == [1000, 1000, 1000]
+    truth = model.truth(x_0, noise, nominal)
+    moved = route.advance(noise, nominal, {"sample": truth, "empty": truth})
+    torch.testing.assert_close(moved, model.diffuse(x_0, noise, nominal - route.stride), atol=1e-5, rtol=1e-5)
+    assert set(route.draw(0).t.tolist()) & {1000}
+
+
+@pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.kind)
+def test_every_trained_method_lowers_its_objective(model: Model, method: type[Trained]) -> None:
+    """On points it never trained on. Ablation's target, the student's own, runs away where weights are random."""
+    own = {"variant": "noise"} if method.kind == "ablation" else {}
+    chosen = method(steps=40, grid=3, batch=4, lr=3e-4, **own)  # type: ignore[arg-type, call-arg]
+    concepts = INTO if method.anchors else CAT
+    edit = chosen.fit(model, concepts)
+    base = {name: model.parameters()[name].detach() for name in edit.delta}
+
+    def loss(weights: dict[str, torch.Tensor]) -> float:
+        objective = chosen.objective(model, concepts, Learner(weights, weights), 99)
+        return sum(sum(objective(step).values()).item() for step in range(6))  # type: ignore[union-attr]
+
+    assert loss({name: w + edit.delta[name] for name, w in base.items()}) < loss(base)
+
+
+def test_the_closed_form_lowers_its_objective(model: Model) -> None:
+    """‖W c − W₀ g‖² of every matrix that reads the text; the others stay."""
+    method = UCE(ridge=0.1)
+    edit = method.fit(model, INTO)
+    projections = method._projections(model)
+    assert set(edit.delta) == {name for base in projections.values() for name in base}
+    for source, base in projections.items():
+        c, g = method._pair(model, source, "red cat", "cat")
+        for name, w in base.items():
+            before, after = (((w + d) @ c - w @ g).norm() for d in (0, edit.delta[name].double()))
+            assert after < before
+
+
+def test_checkpointing_changes_no_gradient(model: Model) -> None:
+    """And keeps fewer activations: the student's weights are the ones that run again."""
+
+    def gradients() -> tuple[int, list[torch.Tensor]]:
+        kept = 0
+
+        def keep(x: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += x.numel()
+            return x
+
+        base = select(model.networks(), "attention", model.layout)
+        weights = {n: (w.detach() + 0.01).requires_grad_() for n, w in base.items()}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            e = model.predict(model.noise(2, torch.Generator().manual_seed(0)), torch.tensor(500), said, weights)
+        return kept, list(torch.autograd.grad(e.square().sum(), [*weights.values()]))
+
+    said = model.encode(["a red cat", "a car"])
+    much, plain = gradients()
+    model.checkpointing()
+    try:
+        little, again = gradients()
+    finally:
+        model.denoiser.disable_gradient_checkpointing()  # type: ignore[operator]
+    assert little < much
+    torch.testing.assert_close(again, plain)
+
+
+@pytest.mark.parametrize("scope", ["embedding", "kv-text"])
+def test_text_encoders_learn_the_concepts_rows_alone(model: Model, scope: str) -> None:
+    """And prompts encoded under the edit are those that training saw."""
+    edit = ESD(scope=scope, steps=3, grid=2, latents=2, lr=1e-2).fit(model, CAT)
+    tables = [name for name in edit.delta if model.of_encoder(name)]
+    for name in tables:
+        moved = edit.delta[name].abs().sum(1).nonzero().flatten().tolist()
+        assert moved
+        assert set(moved) <= set(model.tokens(name, "red cat"))
+    x, t, said, before = model.noise(1, torch.Generator().manual_seed(0)), torch.tensor(500), "a red cat", model.hash
+    weights = {name: model.parameters()[name].detach() + d for name, d in edit.delta.items()}
+    trained = model.predict(x, t, model.encode([said]), weights)
+    plain = model.predict(x, t, model.encode([said]))
+    with edit.on(model):
+        torch.testing.assert_close(model.predict(x, t, model.encode([said])), trained)
+    assert not torch.allclose(trained, plain, atol=1e-6)
+    assert torch.equal(model.predict(x, t, model.encode([said])), plain)
+    assert model.hash == before
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_every_scope_selects(model: Model, scope: str) -> None:
+    chosen = select(model.networks(), scope, model.layout)
+    assert 0 < len(chosen) <= len(model.parameters())
+
+
+def test_transformers_scope_is_the_text_stream() -> None:
+    """add_{k,v,q}_proj and to_add_out; FLUX also context_embedder and text_embedder.linear_1."""
+    own = ("add_k_proj", "add_v_proj", "add_q_proj", "to_add_out")
+    for family, more in (("sd3", ()), ("flux", ("context_embedder", "text_embedder.linear_1"))):
+        model = opened(family)
+        chosen = set(select(model.networks(), "xattn", model.layout))
+        assert chosen == {n for n, _ in model.denoiser.named_parameters() if any(part in n for part in (*own, *more))}
+
+
+def test_a_folder_opens_as_its_family(model: Model, tmp_path: Path) -> None:
+    model.pipeline.save_pretrained(tmp_path / "pipe")
+    again = load(str(tmp_path / "pipe"), device="cpu", precision="fp32")
+    x, condition = model.noise(1, torch.Generator().manual_seed(0)), model.encode(["a red car"])
+    assert type(again) is type(model)
+    torch.testing.assert_close(
+        again.predict(x, torch.tensor(500), again.encode(["a red car"])), model.predict(x, torch.tensor(500), condition)
+    )
+    assert np.isfinite(again.decode(x).numpy()).all()
