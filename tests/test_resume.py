@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import TinyModel
+from expunge.concept import Concept
+from expunge.methods import METHODS
+from expunge.training import Snapshots, Trainer
+
 POOL = shlex.split(
     "erase car --set steps=60 --set trajectory=pool --set grid=6 --set batch=2 --set lr=1e-3 --precision fp32"
     """ --set 'contexts=["red [{}]"]' --set 'keep=[a truck, a cat]' --set keep_batch=2"""
@@ -74,6 +79,40 @@ def test_kill_minus_nine_of_a_preset(tmp_path: Path) -> None:
     out = tmp_path / "edit.safetensors"
     kill_twice(out, random.Random(7), *PRESET)
     assert finish(out, *PRESET, "--resume") == finish(tmp_path / "again.safetensors", *PRESET)
+
+
+STATEFUL: dict[str, tuple[str, dict[str, object]]] = {
+    "pool of a student": ("esd", {"trajectory": "pool", "sampler": "student"}),
+    "pool of an average": ("sdd", {"trajectory": "pool", "sampler": "average", "ema": 0.9}),
+    "pool of a student, distilled": ("sdd", {"trajectory": "pool", "sampler": "student"}),
+    "shared pictures": ("ablation", {"regularise": 1.0, "images": 4, "prompts": ("a cat [by {}]", "a boat [by {}]")}),
+    "attention": ("forget-me-not", {"images": 4, "keep": ("a boat", "a cat")}),
+    "LoRA": ("esd", {"trajectory": "renoised", "latents": 4, "lora_rank": 2, "keep_gaussian": 2}),
+    "rows of a text encoder": ("esd", {"trajectory": "renoised", "latents": 4, "scope": "kv-text"}),
+}
+
+
+@pytest.mark.parametrize("case", STATEFUL)
+def test_every_kind_of_state_goes_on(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Stopped after three steps of six, and gone on with from what was on the disk."""
+    kind, options = STATEFUL[case]
+    method = METHODS[kind](**{"steps": 6, "grid": 3, "batch": 2, "lr": 1e-3} | options)  # type: ignore[arg-type]
+    concepts, snapshot = [Concept(name="Marlow")], tmp_path / "snapshot"
+    monkeypatch.setattr(Snapshots, "due", lambda _: True)
+
+    def stop(trainer: Trainer, _: float) -> None:
+        if trainer.step == 4:
+            raise KeyboardInterrupt
+
+    whole = method.fit(tiny(), concepts)
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(tiny(), concepts, snapshot=snapshot, on_step=stop)
+    seen: list[int] = []
+    resumed = method.fit(tiny(), concepts, snapshot=snapshot, on_step=lambda trainer, _: seen.append(trainer.step))
+    assert seen == [4, 5, 6]
+    assert resumed.hash == whole.hash
 
 
 @pytest.mark.parametrize("trial", range(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 from .concept import Concept
 from .edit import Edit
-from .errors import ExpungeError
+from .errors import ExpungeError, unknown
 from .families import Precision, load
-from .files import check_writable, sweep
-from .method import Method, memory, scoped
+from .files import check_writable, lines, sweep
+from .method import Method
 from .methods import method_class
 from .model import Model
 from .recipe import Recipe, preset, validated
@@ -31,8 +32,23 @@ def default_preset(model: str, names: Sequence[str] = ()) -> str:
 
 
 def concepts_of(names: Sequence[str], within: str | None = None) -> tuple[Concept, ...]:
-    """Concepts from words. Raises ExpungeError if one is empty."""
-    return tuple(validated(Concept, {"name": n, "within": within}, f"concept {n!r}") for n in names)
+    """Concepts from words, "grumpy cat -> cat" with an anchor. Raises ExpungeError if one is empty."""
+    return tuple(validated(Concept, Concept.of(text, within), f"concept {text!r}") for text in names)
+
+
+def concept_sets() -> dict[str, Path]:
+    """The named lists of concepts."""
+    return {f.stem: f for f in sorted((Path(__file__).parent / "concepts").glob("*.txt"))}
+
+
+def concept_set(name: str) -> list[str]:
+    """The concepts of a named set, or of a text file with one a line. Raises ExpungeError if there is neither."""
+    if name not in concept_sets() and not Path(name).is_file():
+        raise unknown("concept set", name, concept_sets())
+    found = lines(concept_sets().get(name, Path(name)), "concepts")
+    if not found:
+        raise ExpungeError(f"{name} holds no concept; write one a line")
+    return found
 
 
 def build_method(recipe: Recipe, changes: Mapping[str, Any]) -> Method:
@@ -56,7 +72,7 @@ class Plan:
             "concepts": [c.name for c in self.concepts],
             "method": self.method.kind,
             "scope": self.method.scope,
-            "steps": self.method.steps,
+            "steps": self.method.extent()[0],
             "parameters": self.parameters,
             "passes": self.passes,
             "seconds": round(self.seconds, 1),
@@ -65,16 +81,16 @@ class Plan:
 
 
 def make_plan(model: Model, method: Method, concepts: Sequence[Concept]) -> Plan:
-    """Counts passes from the method, and times one pass on this machine."""
-    chosen = scoped(model, method.scope)
+    """Counts passes from the method, and times one pass on this machine. Raises ExpungeError for what cannot be."""
+    method.check(model, concepts)
     passes = method.passes(concepts)
     return Plan(
         method=method,
         concepts=tuple(concepts),
-        parameters=sum(p.numel() for p in chosen.values()),
+        parameters=method.size(model, concepts),
         passes=passes,
-        seconds=passes * model.seconds_per_pass(2 * method.batch),
-        bytes=memory(model, method.scope),
+        seconds=passes * model.seconds_per_pass(2 * method.extent()[1]),
+        bytes=method.memory(model, concepts),
     )
 
 
@@ -100,6 +116,18 @@ def check_snapshot(model: Model, method: Method, concepts: Sequence[Concept], ou
     Snapshots(snapshot_path(out), fingerprint(method.describe(model, concepts, seed))).read()
 
 
+def shown(method: Method, concepts: Sequence[Concept]) -> list[str]:
+    """Prompts that show what an erasure did: the concepts (five at most), their anchors, and three captions to keep."""
+    anchors = [c.anchor for c in concepts if c.anchor]
+    kept = [text for text in getattr(method, "keep", ()) if text]
+    return list(dict.fromkeys([*[c.prompt for c in concepts][:5], *anchors[:5], *kept[:3]]))
+
+
+def cache_folder() -> Path:
+    """Where pictures that training draws once are kept: `expunge` in XDG_CACHE_HOME, or in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "expunge"
+
+
 def run(
     model: Model,
     method: Method,
@@ -112,6 +140,7 @@ def run(
 ) -> Edit:
     """Fits, saves the edit at `out`, and removes the snapshot."""
     snapshot = check_output(out, resume)
+    model.cache = model.cache or cache_folder()
     edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step)
     edit.save(out)
     snapshot.unlink(missing_ok=True)

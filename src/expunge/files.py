@@ -86,6 +86,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def lines(path: Path, what: str) -> list[str]:
+    """The lines of a UTF-8 text file but for empty ones and comments (#). Raises ExpungeError if it cannot be read."""
+    try:
+        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExpungeError(f"cannot read {what} from {path}: {error}") from error
+    return [line for line in found if line and not line.startswith("#")]
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

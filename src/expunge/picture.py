@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
+
+from .errors import ExpungeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def opened(path: Path, side: int) -> Tensor:
+    """A picture as a square of that many pixels: float32 (1, 3, side, side) in [-1, 1].
+
+    Raises ExpungeError if it is missing or no picture.
+    """
+    import numpy as np
+    import torch
+
+    try:
+        picture = Image.open(path).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+    except OSError as error:
+        raise ExpungeError(f"cannot read the picture {path}: {error}; expected a PNG or JPEG file") from error
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
 
 
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -60,7 +60,7 @@ def recipe(value: Any, where: str) -> Recipe:
         raise ExpungeError(f"{where} should be a mapping such as 'method: esd', not {type(value).__name__}")
     concepts = value.get("concepts") or []
     if isinstance(concepts, list):
-        concepts = [{"name": c} if isinstance(c, str) else c for c in concepts]
+        concepts = [Concept.of(c) if isinstance(c, str) else c for c in concepts]
     return validated(Recipe, {**value, "concepts": concepts}, where)
 
 
