@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 
 from expunge import smallworld
 from expunge.cli import main
@@ -25,6 +25,7 @@ from expunge.families import load
 from expunge.files import hash_tensors, write_tensors
 
 ERASE = "erase car --set steps=2 --set grid=2 --set latents=2"
+COPY = "erase car --method ablation-memorised-2023 --set 'prompts=[a boat]'"
 PAINT = "generate car --steps 2"
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """Warnings that Python itself does not show."""
@@ -55,7 +56,7 @@ CASES = [
         "unknown concept of the small world 'kar'; did you mean 'car'?",
     ),
     Case("unknown preset of the demo", "demo car --method esdx", "did you mean 'esd-x'?"),
-    Case("unknown method", f"{ERASE} --recipe @method.yaml", "unknown method 'esdd'; did you mean 'esd'?"),
+    Case("unknown method", f"{ERASE} --recipe @method.yaml", "unknown method 'esdd'; did you mean 'sdd'?"),
     Case("unknown scope", f"{ERASE} --scope xatn", "unknown scope 'xatn'; did you mean 'xattn'?"),
     Case("scope that selects nothing", f"{ERASE} --scope re:nothing", "'re:nothing' selects none"),
     Case("scope that is no expression", f"{ERASE} --scope 're:('", "'re:(' is not a regular expression"),
@@ -100,6 +101,7 @@ CASES = [
     Case("output without a name", f"{ERASE} --out ''", "--out . is a folder"),
     Case("output with too long a name", f"{ERASE} --out {'a' * 300}", "File name too long"),
     Case("output with a name too long to finish", f"{ERASE} --out {'a' * 245}", "File name too long"),
+    Case("picture below a file", f"{ERASE} --picture file/a.png", "file is not a folder"),
     Case("images below a file", f"{PAINT} --out file/sub", "file is not a folder"),
     Case("images in a file", f"{PAINT} --out file", "file is not a folder"),
     Case("drawing below a file", "world draw --out file/sub.png", "file is not a folder"),
@@ -156,6 +158,45 @@ CASES = [
     Case("edit with torn provenance", "info @torn.safetensors", "provenance of"),
     Case("edit whose provenance is a list", "info @listed.safetensors", "provenance of"),
     Case("edit whose base is a word", f"{PAINT} --edit @baseless.safetensors", "provenance of"),
+    # sets, anchors, memorised pictures
+    Case("unknown concept set", "erase --concepts i2q", "unknown concept set 'i2q'; did you mean 'i2p'?"),
+    Case("empty concept set", "erase --concepts @empty.txt", "holds no concept"),
+    Case("arrow to nothing", "erase 'car ->'", "empty"),
+    Case("ablation without an anchor", "erase car --method ablation-object-2023", "give an anchor, as"),
+    Case("picture that is none", f"{COPY} --set picture=@text.safetensors", "cannot read the picture"),
+    Case("missing picture", f"{COPY} --set picture=none.png", "cannot read the picture none.png"),
+    Case("LoRA of no rank", f"{ERASE} --lora-rank 0", "'--lora-rank': Input should be greater than or equal to 1"),
+    Case("attribute by another method", "erase car --from 'a car' --method sdd-2023", "sdd cannot erase an attribute"),
+    Case("anchor that is not used", "erase 'car -> boat' --method esd-x", "esd puts nothing in a concept's place"),
+    Case(
+        "attention thrown away", "erase car --method forget-me-not-2023 --checkpointing", "--checkpointing throws away"
+    ),
+    Case("text encoder taken away", f"{ERASE} --scope kv-text --offload", "which --offload takes away"),
+    Case("UCE of what reads no text", "erase car --method uce-2024 --scope selfattn", "is no matrix that reads"),
+    # formats
+    Case("unknown format", "export @good.safetensors --format lorra --out a", "unknown format 'lorra'; did you mean"),
+    Case("LoRA that needs a rank", "export @good.safetensors --format lora --out a", "give --rank"),
+    Case("bias in a LoRA", "export @good.safetensors --format kohya --rank 2 --out a", "no matrix"),
+    Case("folder that is there", "export @good.safetensors --format diffusers --out folder", "is there already"),
+    Case("export of another model's", "export @other.safetensors --format delta --out a", "was made for 'elsewhere'"),
+    Case("export below a file", "export @good.safetensors --format delta --out file/a", "file is not a folder"),
+    Case("missing import", "import @none.safetensors", "No such file"),
+    Case("import of a pickle", "import @pickle.safetensors", "is a pickle"),
+    Case(
+        "import of an allowed pickle without tensors",
+        "import @pickle.safetensors --allow-pickle",
+        "no pickle of tensors",
+    ),
+    Case("import of an allowed pickle with code", "import @bomb.bin --allow-pickle", "nothing of it was run"),
+    Case("import of an edit", "import @good.safetensors", "is an edit already"),
+    Case("edit that lacks a factor", "info @half.safetensors", "lacks a part of a weight's difference"),
+    Case("import of text", "import @text.safetensors", "expected a whole .safetensors file"),
+    Case("import of strange weights", "import @strange.safetensors", "neither weights nor a LoRA"),
+    Case("import below a file", "import @bare.safetensors --out file/a", "file is not a folder"),
+    Case("merge of different bases", "merge @good.safetensors @other.safetensors", "were made for different bases"),
+    Case("merge of nothing", "merge", "Missing argument"),
+    Case("checkpoint that is cut", "scopes @cut.safetensors", "no checkpoint of tensors alone"),
+    Case("checkpoint that is a pickle with code", "scopes @bomb.ckpt", "no checkpoint of tensors alone"),
     # the command line itself
     Case("unknown command", "eras car", "No such command 'eras'. Did you mean 'erase'?"),
     Case("unknown flag", "erase car --sett eta=1", "No such option: --sett"),
@@ -186,6 +227,13 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Bomb:
+    """A pickle that would run code."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('ran')",))
+
+
 def shelve_edits(folder: Path) -> None:
     model = load("smallworld")
     base = {"name": model.name, "hash": model.hash}
@@ -197,6 +245,10 @@ def shelve_edits(folder: Path) -> None:
     data = good.read_bytes()
     (folder / "cut.safetensors").write_bytes(data[: len(data) - 7])
     (folder / "flipped.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    save_file({"a": torch.ones(2)}, folder / "strange.safetensors")
+    Edit({"conv_in.weight.lora_A": torch.ones(1, 4, 3, 3)}, {"base": base}).save(folder / "half.safetensors")
+    for name in ("bomb.bin", "bomb.ckpt"):
+        (folder / name).write_bytes(pickle.dumps(Bomb(), protocol=4))
     (folder / "pickle.safetensors").write_bytes(pickle.dumps({"conv_in.bias": [0.0]}))
     torch.save(delta, folder / "zip.safetensors")
     (folder / "text.safetensors").write_text("These are no weights.\n" * 100)

@@ -15,6 +15,7 @@ from . import __version__
 from .errors import ExpungeError, Interrupted
 
 if TYPE_CHECKING:
+    from .edit import Edit
     from .erasure import Plan
     from .generation import Settings
     from .model import Model
@@ -28,10 +29,18 @@ app.info.help = "Erase concepts from text-to-image diffusion models, and measure
 world = typer.Typer(help="The small world: draw its data, or train it again.", no_args_is_help=True)
 app.add_typer(world, name="world")
 
-MODEL = "smallworld, smallworld-gold, a diffusers folder, or a hub id"
+MODEL = "smallworld, smallworld-gold, a diffusers folder, a .safetensors or .ckpt checkpoint, or a hub id"
 ModelName = Annotated[str, typer.Option("--model", help=MODEL)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Precision = Annotated[str, typer.Option(help="auto, mixed, fp32, bf16 or fp16")]
+Offload = Annotated[
+    bool,
+    typer.Option("--offload", help="only the denoiser stays on the device: saves the other networks' memory there"),
+]
+Checkpointing = Annotated[
+    bool,
+    typer.Option("--checkpointing", help="keep few activations: saves most of them, for a third more network passes"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 MAX_SEED = 2**32 - 1
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="seed of all random numbers")]
@@ -57,37 +66,55 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def opened(model: str, device: str = "auto", precision: str = "auto") -> Model:
+def opened(model: str, device: str = "auto", precision: str = "auto", **more: bool) -> Model:
     from .families import load
 
-    return load(model, device=device, precision=precision)  # type: ignore[arg-type]
+    return load(model, device=device, precision=precision, **more)  # type: ignore[arg-type]
 
 
-def stack(model: Model, edits: Sequence[str]) -> list[tuple[Any, float]]:
-    """`FILE[:SCALE]` arguments as checked (edit, scale) pairs."""
+def scaled(text: str) -> tuple[Edit, float]:
+    """A `FILE[:SCALE]` argument as an edit and its scale."""
     from .edit import Edit
 
-    pairs = []
-    for text in edits:
-        file, _, scale = text.rpartition(":")
-        try:
-            path, factor = (Path(file), float(scale)) if file else (Path(text), 1.0)
-        except ValueError:
-            path, factor = Path(text), 1.0
-        if not math.isfinite(factor):
-            raise ExpungeError(f"the scale of --edit {text} is not a finite number; 1 applies the edit as it is")
-        edit = Edit.load(path)
+    file, _, scale = text.rpartition(":")
+    try:
+        path, factor = (Path(file), float(scale)) if file else (Path(text), 1.0)
+    except ValueError:
+        path, factor = Path(text), 1.0
+    if not math.isfinite(factor):
+        raise ExpungeError(f"the scale of {text} is not a finite number; 1 applies the edit as it is")
+    return Edit.load(path), factor
+
+
+def stack(model: Model, edits: Sequence[str]) -> list[tuple[Edit, float]]:
+    """`FILE[:SCALE]` arguments as pairs that fit the model."""
+    pairs = [scaled(text) for text in edits]
+    for edit, _ in pairs:
         edit.check(model)
-        pairs.append((edit, factor))
+    overlapping(pairs)
     return pairs
+
+
+def overlapping(pairs: Sequence[tuple[Edit, float]]) -> None:
+    from .merge import overlaps
+
+    for line in overlaps(pairs):
+        say(line)
 
 
 @app.command()
 def erase(
-    concepts: Annotated[list[str] | None, typer.Argument(help="what to erase, by name", metavar="CONCEPT...")] = None,
+    concepts: Annotated[
+        list[str] | None,
+        typer.Argument(help="what to erase, by name; 'grumpy cat -> cat' with an anchor", metavar="CONCEPT..."),
+    ] = None,
+    listed: Annotated[
+        str | None, typer.Option("--concepts", help="a named set, such as i2p, or a text file, one concept a line")
+    ] = None,
     model: Annotated[str | None, typer.Option(help=MODEL)] = None,
     method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
     scope: Annotated[str | None, typer.Option(help="which weights may change, see `expunge scopes`")] = None,
+    lora_rank: Annotated[int | None, typer.Option(min=1, help="train a LoRA of this rank instead")] = None,
     within: Annotated[str | None, typer.Option("--from", help="erase as an attribute of this prompt only")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="key=value of the method's options")] = None,
     recipe: Annotated[Path | None, typer.Option(help="a YAML recipe instead of a preset")] = None,
@@ -95,39 +122,57 @@ def erase(
         int | None, typer.Option(min=0, max=MAX_SEED, help="seed of all random numbers [recipe's, or 0]")
     ] = None,
     out: Annotated[Path, typer.Option(help="file of the edit")] = Path("edit.safetensors"),
+    picture: Annotated[Path | None, typer.Option(help="a PNG of before and after at the same seeds")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an unfinished run")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
+    offload: Offload = False,
+    checkpointing: Checkpointing = False,
     as_json: AsJson = False,
 ) -> None:
     """Erase concepts from a model and write the edit."""
     from . import erasure
     from . import recipe as recipes
+    from .files import check_writable
 
     if recipe and method:
         raise ExpungeError("--recipe and --method both choose a method; give one of them")
-    named = method or erasure.default_preset(model or "smallworld", concepts or [])
+    names = [*(concepts or []), *(erasure.concept_set(listed) if listed else [])]
+    named = method or erasure.default_preset(model or "smallworld", names)
     chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
+    options |= {"lora_rank": lora_rank} if lora_rank else {}
     built = erasure.build_method(chosen, options)
-    if within and not concepts:
+    if within and not names:
         raise ExpungeError("--from needs a concept on the command line; a recipe's concepts have their own 'within'")
-    wanted = erasure.concepts_of(concepts or [], within) or chosen.concepts
+    wanted = erasure.concepts_of(names, within) or chosen.concepts
     if not wanted:
         raise ExpungeError("nothing to erase: name a concept, such as `expunge erase car`")
     erasure.check_output(out, resume)
-    base = opened(model or chosen.model, device, precision)
+    if picture:
+        check_writable(picture)
+    base = opened(model or chosen.model, device, precision, offload=offload, checkpointing=checkpointing)
     seed = chosen.seed if seed is None else seed
     erasure.check_snapshot(base, built, wanted, out, seed)
     plan = erasure.make_plan(base, built, wanted)
     say(describe(plan.row(), str(recipe or named)))
     edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume)
+    if picture:
+        drawn(base, edit, erasure.shown(built, wanted), picture)
     if as_json:
         show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})
     else:
         cost = edit.provenance["cost"]
         spent = f"{cost['passes']} network passes in {cost['calls']} calls, {cost['seconds']:.0f} s"
         print(f"{out}  ({spent}, hash {edit.hash[:12]})")
+
+
+def drawn(model: Model, edit: Edit, prompts: Sequence[str], picture: Path) -> None:
+    """The picture of an edit, and where it is."""
+    from .generation import Settings, before_after
+
+    before_after(model, edit, prompts, Settings(cfg=model.cfg), picture)
+    say(f"before and after: {picture}")
 
 
 def describe(plan: dict[str, Any], recipe: str) -> str:
@@ -145,28 +190,31 @@ def generate(
     model: ModelName = "smallworld",
     edit: Annotated[list[str] | None, typer.Option(help="FILE[:SCALE], may be repeated")] = None,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="scheduler steps")] = 25,
-    cfg: Annotated[float, typer.Option(help="guidance scale; 1: the prompt alone")] = 4.0,
+    cfg: Annotated[
+        float | None, typer.Option(help="guidance scale; 1: the prompt alone [the pipeline's own; smallworld: 4]")
+    ] = None,
     num: Annotated[int, typer.Option(min=1, help="images for each prompt")] = 1,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="folder of the images")] = Path("images"),
     device: Device = "auto",
     precision: Precision = "auto",
+    offload: Offload = False,
     as_json: AsJson = False,
 ) -> None:
     """Generate images, with edits applied; existing ones are kept."""
     from . import generation
-    from .files import check_writable
+    from .files import check_writable, lines
 
-    texts = [*(prompts or []), *(lines(file) if file else [])]
+    texts = [*(prompts or []), *(lines(file, "prompts") if file else [])]
     if not texts:
         raise ExpungeError("nothing to generate: give prompts, or --prompts FILE with one a line")
-    if not math.isfinite(cfg):
+    if cfg is not None and not math.isfinite(cfg):
         raise ExpungeError(f"--cfg {cfg} is not a finite number; 1 means the prompt alone")
     check_writable(out / "images.json")
     requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
-    base = opened(model, device, precision)
+    base = opened(model, device, precision, offload=offload)
     edits = stack(base, edit or [])
-    settings = generation.Settings(steps=steps, cfg=cfg)
+    settings = generation.Settings(steps=steps, cfg=base.cfg if cfg is None else cfg)
     generation.check(base, settings)
     say(sampling(base, len(requests), settings, f"generating {len(requests)} images of {steps} steps: at most"))
     rows = generation.generate(base, requests, settings, out, edits)
@@ -183,14 +231,6 @@ def sampling(model: Model, images: int, settings: Settings, about: str) -> str:
     cost = passes(images, settings)
     seconds = cost * model.seconds_per_pass(2 * min(images, model.rows))
     return f"{about} {cost} network passes, {seconds:.0f} s and {model.bytes / 2**20:.0f} MiB besides activations"
-
-
-def lines(path: Path) -> list[str]:
-    """Non-empty lines of a UTF-8 text file."""
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExpungeError(f"cannot read prompts from {path}: {error}") from error
 
 
 @app.command()
@@ -309,6 +349,66 @@ def info(file: Annotated[Path, typer.Argument(help="an edit")], as_json: AsJson 
         show(about)
     else:
         table("edit", ("field", "value"), [(k, json.dumps(v, ensure_ascii=False)) for k, v in about.items()])
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="an edit", metavar="EDIT")],
+    form: Annotated[str, typer.Option("--format", help="delta, diffusers, lora, kohya or compvis")],
+    out: Annotated[Path, typer.Option(help="file, or folder for diffusers")],
+    model: ModelName = "smallworld",
+    rank: Annotated[int | None, typer.Option(min=1, help="of a LoRA, for an edit that was not trained as one")] = None,
+    precision: Precision = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Write an edit in the form that other tools load."""
+    from .edit import Edit
+    from .files import check_writable
+    from .formats import format_of
+
+    chosen, edit = format_of(form), Edit.load(file)
+    check_writable(out)
+    base = opened(model, "cpu", precision)
+    edit.check(base)
+    lost = chosen.write(edit, base, out, rank)
+    show({"out": str(out), "format": form, "lost": lost}) if as_json else print(f"{out}  ({lost or chosen.about})")
+
+
+@app.command("import")
+def bring(
+    file: Annotated[Path, typer.Argument(help="edited weights or a LoRA, of any tool")],
+    model: ModelName = "smallworld",
+    out: Annotated[Path, typer.Option(help="file of the edit")] = Path("edit.safetensors"),
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="open .pt and .bin files, for their tensors alone")
+    ] = False,
+    precision: Precision = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Make an edit of another tool's file."""
+    from .files import check_writable
+    from .formats import read
+
+    check_writable(out)
+    edit = read(file, opened(model, "cpu", precision), allow_pickle=allow_pickle)
+    edit.save(out)
+    show({"edit": str(out), "hash": edit.hash, **edit.provenance}) if as_json else print(f"{out}  ({edit.hash[:12]})")
+
+
+@app.command()
+def merge(
+    files: Annotated[list[str], typer.Argument(help="edits, each FILE[:SCALE]", metavar="EDIT...")],
+    out: Annotated[Path, typer.Option(help="file of the merged edit")] = Path("merged.safetensors"),
+    as_json: AsJson = False,
+) -> None:
+    """Make one edit of several of the same model."""
+    from .merge import merge as merged
+
+    pairs = [scaled(text) for text in files]
+    edit = merged(pairs, out.stem)
+    overlapping(pairs)
+    edit.save(out)
+    show({"edit": str(out), "hash": edit.hash, **edit.provenance}) if as_json else print(f"{out}  ({edit.hash[:12]})")
 
 
 @app.command()

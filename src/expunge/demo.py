@@ -11,10 +11,9 @@ from . import smallworld
 from .edit import Edit
 from .erasure import Plan, build_method, concepts_of, make_plan, run
 from .errors import unknown
-from .files import whole, write_json
-from .generation import Request, Settings, images, to_pil
+from .files import write_json
+from .generation import Request, Settings, before_after, images
 from .model import Model
-from .picture import grid
 from .recipe import preset
 from .score import Score
 from .smallworld.judge import load_judge
@@ -48,17 +47,6 @@ def measure(
         return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
     with edit.on(model):
         return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
-
-
-def before_after(model: Model, edit: Edit, prompts: Sequence[str], settings: Settings, path: Path) -> None:
-    """Both models at the same seeds: a row for each prompt, four seeds, base on the left."""
-    requests = [Request(p, seed) for p in prompts for seed in range(4)]
-    base = [to_pil(i) for part in images(model, requests, settings, label="before") for i in part]
-    with edit.on(model):
-        after = [to_pil(i) for part in images(model, requests, settings, label="after") for i in part]
-    rows = [(p, base[4 * j : 4 * j + 4] + after[4 * j : 4 * j + 4]) for j, p in enumerate(prompts)]
-    with whole(path) as temporary:
-        grid(rows, titles=[("before", 4), (f"after: {edit.name}", 4)]).save(temporary, format="PNG")
 
 
 @dataclass(frozen=True)

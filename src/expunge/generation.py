@@ -20,6 +20,7 @@ from .edit import Edit
 from .errors import ExpungeError
 from .files import whole, write_json
 from .model import Condition, Model, guide
+from .picture import grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def images(
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
             rngs = [torch.Generator().manual_seed(r.seed) for r in part]
-            prompts, empty = model.encode([r.prompt for r in part]), model.encode([""]).repeat(len(part))
+            prompts, empty = model.encode([r.prompt for r in part]), model.empty().repeat(len(part))
             yield model.decode(rollout(model, prompts, empty, rngs, settings))
             bar.update(len(part))
 
@@ -121,3 +122,14 @@ def generate(
     rows = [{**asdict(r), "file": n} for n, r in zip(names, requests, strict=True)]
     write_json(out / "images.json", rows)
     return rows
+
+
+def before_after(model: Model, edit: Edit, prompts: Sequence[str], settings: Settings, path: Path) -> None:
+    """Both models at the same seeds: a row for each prompt, four seeds, base on the left."""
+    requests = [Request(p, seed) for p in prompts for seed in range(4)]
+    base = [to_pil(i) for part in images(model, requests, settings, label="before") for i in part]
+    with edit.on(model):
+        after = [to_pil(i) for part in images(model, requests, settings, label="after") for i in part]
+    rows = [(p, base[4 * j : 4 * j + 4] + after[4 * j : 4 * j + 4]) for j, p in enumerate(prompts)]
+    with whole(path) as temporary:
+        grid(rows, titles=[("before", 4), (f"after: {edit.name}", 4)]).save(temporary, format="PNG")
