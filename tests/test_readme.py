@@ -1,4 +1,4 @@
-"""What the README shows works: every expunge command and every Python block, run in one folder."""
+"""What the README and the pages of docs/ show works: their commands and Python blocks, each page run in its folder."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from pathlib import Path
 import pytest
 
 from expunge import smallworld
+from expunge.formats import FORMATS
+from expunge.recipe import preset_names
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], flags=re.DOTALL)
 
 
 COMMANDS = [
-    line
-    for block in blocks("sh")
+    (page, line)
+    for page in PAGES
+    for block in blocks(page, "sh")
     for line in block.splitlines()
     if line.startswith("expunge ") and "world build" not in line
 ]
@@ -36,16 +39,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_run_in_order(folder: Path, line: str) -> None:
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_commands_run_in_order(folder: Path, page: str, line: str) -> None:
+    here = folder / page
+    here.mkdir(exist_ok=True)
+    if not (here / "my-model").exists():
+        (here / "my-model").symlink_to(folder / "my-model")
     arguments = shlex.split(line, comments=True)[1:]
     done = subprocess.run(
-        [sys.executable, "-m", "expunge", *arguments], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "expunge", *arguments], cwd=here, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("block", blocks("python"))
+@pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page, "python")])
 def test_python_runs(folder: Path, block: str) -> None:
     code = block.replace("...", "pass")
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
@@ -53,11 +60,20 @@ def test_python_runs(folder: Path, block: str) -> None:
 
 
 def test_pictures_are_there() -> None:
-    for name in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (ROOT / name).stat().st_size > 1000
+    for page, text in PAGES.items():
+        folder = ROOT if page == "README.md" else ROOT / "docs"
+        for name in re.findall(r"!\[.*?\]\((.*?)\)", text):
+            assert (folder / name).stat().st_size > 1000
 
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+    for target in re.findall(r"^make (\w+)", PAGES["README.md"], flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_every_preset_and_format_is_told() -> None:
+    """Each on the page that is about it, and nothing there that is not."""
+    told = set(re.findall(r"`([a-z]+(?:-[a-z]+)*-(?:\d+|[xu]))`", PAGES["methods.md"]))
+    assert told == {name for name in preset_names() if not name.startswith("smallworld")}
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGES["formats.md"], flags=re.MULTILINE)) == set(FORMATS)

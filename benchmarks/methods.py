@@ -1,0 +1,303 @@
+"""Every method on every kind of concept of the small world: what went, what else changed, and what it cost.
+
+    python benchmarks/methods.py [--pictures 40] [--steps 15] [--case NAME]... [--method NAME]... [--json FILE]
+
+Each method trains cross-attention (ESD-u: the rest) by its own objective alone, without captions to keep, in the small
+world's units: the same optimiser, steps and batch, a rate of its own. `tuned` is the small world's preset, ESD with
+contexts and captions to keep. All are judged on the same prompts and seeds, which no method has seen. A row tells: the
+erased concept's rate, named (for a memorised picture: copied), by its synonym, and implied; the worst of all other
+objects, artists and places, against the base; their mean; collapsed pictures, which lie further from all drawings than
+99.9% of other drawings do (features of the judge); network passes; seconds. With --json, rows are added to the file.
+The last case erases the sign as an attribute of the city: there its name shall still draw it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from expunge import smallworld
+from expunge.concept import Concept, says
+from expunge.demo import asked
+from expunge.erasure import build_method
+from expunge.families import load
+from expunge.generation import Request, Settings, images
+from expunge.method import Method
+from expunge.model import Model
+from expunge.recipe import Recipe, preset
+from expunge.score import Score, pooled, rate
+from expunge.smallworld.data import drawings
+from expunge.smallworld.draw import remembered
+from expunge.smallworld.judge import Judge, load_judge
+from expunge.smallworld.scene import ARTISTS, MEMORIES, OBJECTS, PLACES
+from expunge.smallworld.survey import Cell, scores, survey, verdicts
+
+PLACES_ELSEWHERE = ("at the beach", "in a room", "in the mountains")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is erased; what ablation puts in its place, and the captions it learns from; the small world's preset."""
+
+    name: str
+    concepts: tuple[str, ...]
+    anchor: str | None = None
+    prompts: tuple[str, ...] = ()
+    memory: int | None = None
+    tuned: str | None = None
+    within: str | None = None
+
+
+CASES = (
+    Case(
+        "artist",
+        ("Marlow",),
+        prompts=tuple(f"a {thing} {at} [by {{}}]" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),
+        tuned="smallworld-artist",
+    ),
+    Case(
+        "object",
+        ("car",),
+        anchor="boat",
+        prompts=tuple(f"a {c} boat {at}" for c in ("red", "blue", "white") for at in PLACES_ELSEWHERE),
+        tuned="smallworld-object",
+    ),
+    Case(
+        "sign",
+        ("hazard sign",),
+        prompts=tuple(f"a {thing} {at} [with a {{}}]" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),
+        tuned="smallworld-sign",
+    ),
+    Case(
+        "two words",
+        ("grumpy cat",),
+        anchor="cat",
+        prompts=tuple(f"a {c} cat {at}" for c in ("red", "blue", "white") for at in PLACES_ELSEWHERE),
+    ),
+    Case(
+        "all signs",
+        ("hazard sign", "stop sign", "poison sign"),
+        prompts=tuple(f"a {thing} {at} [with a {{}}]" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),
+    ),
+    Case(
+        "memory",
+        (MEMORIES[0].caption,),
+        prompts=("a blue boat", "a blue boat at the beach", "blue boat", "a boat at the beach", "boat"),
+        memory=0,
+    ),
+    Case("sign, from the city", ("hazard sign",), within="in the city"),
+)
+
+TRAINED: dict[str, Any] = {
+    "steps": 120, "batch": 8, "lr": 1e-3, "clip": 0.02, "grid": 5, "scope": "xattn",
+}  # fmt: skip
+
+
+def _ablation(case: Case, **own: Any) -> dict[str, Any]:
+    more = {"regularise": 1.0} if case.anchor or case.memory is not None else {}
+    return {**TRAINED, "images": 36, "grid": 10, "guidance": 4.0, "prompts": case.prompts, **more, **own}
+
+
+METHODS: dict[str, Callable[[Case], tuple[str, dict[str, Any]]]] = {
+    "esd-x": lambda _: ("esd", TRAINED),
+    "esd-x-3": lambda _: ("esd", {**TRAINED, "eta": 3.0}),
+    "esd-u": lambda _: ("esd", {**TRAINED, "scope": "noxattn"}),
+    "sdd": lambda _: ("sdd", {**TRAINED, "trajectory": "pool", "sampler": "average", "ema": 0.95}),
+    "ablation": lambda case: ("ablation", _ablation(case)),
+    "ablation, noise": lambda case: ("ablation", _ablation(case, variant="noise")),
+    "forget-me-not": lambda _: ("forget-me-not", {**TRAINED, "images": 16, "grid": 10, "guidance": 4.0}),
+    "uce": lambda _: ("uce", preset("uce-2024").options),
+    "rece": lambda _: ("uce", preset("rece-2024").options),
+}
+
+
+def concepts(case: Case, method: Method) -> list[Concept]:
+    anchor = case.anchor if method.anchors else None
+    return [Concept(name=name, anchor=anchor, within=case.within) for name in case.concepts]
+
+
+def recipe(case: Case, method: str, folder: Path) -> Recipe | None:
+    """How that method erases that concept; None if it has no way."""
+    if method == "tuned":
+        return preset(case.tuned) if case.tuned else None
+    kind, options = METHODS[method](case)
+    if case.within and kind != "esd":
+        return None
+    if kind == "ablation" and case.memory is not None:
+        file = folder / "memory.png"
+        Image.fromarray(remembered(MEMORIES[case.memory])).save(file)
+        options = {**options, "picture": str(file), "similarity": 0.5}
+    return Recipe(method=kind, options=options)
+
+
+def chosen(cells: Sequence[Cell], case: Case) -> list[Cell]:
+    """The concepts' own cells, and every object, artist and place."""
+    kept = (*OBJECTS, *ARTISTS, *PLACES)
+    return [c for c in cells if c.subject in kept or (c.mentions(case.concepts) and c.metric != "stray")]
+
+
+class Strange:
+    """Whether a picture is none of this world: too far from every drawing."""
+
+    def __init__(self, judge: Judge, n: int = 2000) -> None:
+        self.judge = judge
+        own, other = (drawings(n, 0, purpose=p).pixels(slice(None)) for p in ("bank", "calibration"))
+        self.bank = torch.cat([judge.features(x) for x in own.split(256)])
+        self.limit = self.distance(other).quantile(0.999)
+
+    @torch.no_grad()
+    def distance(self, pictures: Tensor) -> Tensor:
+        near = [torch.cdist(self.judge.features(x), self.bank).min(1).values for x in pictures.split(256)]
+        return torch.cat(near)
+
+    def __call__(self, pictures: Tensor) -> list[bool]:
+        found: list[bool] = (self.distance(pictures) > self.limit).tolist()
+        return found
+
+
+@dataclass
+class Looker:
+    """Generates, judges and forgets pictures."""
+
+    judge: Judge
+    strange: Strange
+    settings: Settings
+
+    def __call__(self, model: Model, requests: Sequence[Request], label: str) -> dict[Request, dict[str, str]]:
+        found: list[dict[str, str]] = []
+        for batch in images(model, requests, self.settings, batch=64, label=label):
+            rows = zip(verdicts(self.judge, batch), self.strange(batch), strict=True)
+            found += [seen | {"collapse": "yes" if odd else "no"} for seen, odd in rows]
+        return dict(zip(requests, found, strict=True))
+
+
+def row(
+    case: Case,
+    method: str,
+    cells: Sequence[Cell],
+    base: Sequence[Score],
+    after: Sequence[Score],
+    seen: Mapping[Any, Any],
+) -> dict[str, Any]:
+    """The table's numbers of one method on one case."""
+    before = {(s.subject, s.metric): s for s in base}
+    gone: dict[str, Score] = {}
+    for kind, metrics in (
+        ("named", ("accuracy", "named", "memorised")),
+        ("synonym", ("synonym",)),
+        ("implied", ("implicit",)),
+    ):
+        own = [s for s in after if any(says(s.subject, c) for c in case.concepts) and s.metric in metrics]
+        if own:
+            gone[kind] = pooled(own, metric=kind, subject=case.name)
+    others = [s for s in after if s.higher_is_better]
+    worst = min(others, key=lambda s: s.value - before[s.subject, s.metric].value)
+    odd = [v["collapse"] == "yes" for v in seen.values()]
+    return {
+        "case": case.name,
+        "method": method,
+        **{kind: s.row() for kind, s in gone.items()},
+        "worst": worst.row() | {"base": before[worst.subject, worst.metric].value},
+        "others": pooled(others, metric="accuracy", subject="others").row(),
+        "others_base": pooled([before[s.subject, s.metric] for s in others], metric="accuracy", subject="others").value,
+        "collapse": rate(
+            sum(odd), len(odd), metric="collapse", subject="all", model=method, higher_is_better=False
+        ).row(),
+        "subject": drawn(case, cells, seen),
+    }
+
+
+def drawn(case: Case, cells: Sequence[Cell], seen: Mapping[Any, Any]) -> float | None:
+    """For a memorised picture: how often its caption still draws its subject."""
+    if case.memory is None:
+        return None
+    own = next(c for c in cells if c.metric == "memorised" and c.subject == case.concepts[0])
+    return sum(seen[r]["object"] == MEMORIES[case.memory].scene.object for r in own.requests) / len(own.requests)
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """A row of the table."""
+
+    def share(s: Mapping[str, Any] | None) -> str:
+        return f"{100 * s['value']:.0f} [{100 * s['low']:.0f}, {100 * s['high']:.0f}]" if s else "–"
+
+    gone = " | ".join(share(found.get(kind)) for kind in ("named", "synonym", "implied"))
+    worst = found["worst"]
+    other = f"{worst['subject']} {100 * worst['base']:.0f} → {share(worst)}"
+    mean = f"{100 * found['others_base']:.1f} → {100 * found['others']['value']:.1f}"
+    cost = f"{found['passes']:,} | {found['seconds']:.1f}" if "passes" in found else "– | –"
+    more = f" (subject {100 * found['subject']:.0f})" if found["subject"] is not None else ""
+    head = f"| {found['case']} | {found['method']} | {gone}{more} | {other} | {mean}"
+    return f"{head} | {share(found['collapse'])} | {cost} |"
+
+
+HEAD = """| concept | method | named | synonym | implied | worst other | mean of others | collapsed | passes | seconds |
+|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=40, help="pictures for each object")
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--case", action="append", choices=[c.name for c in CASES])
+    parser.add_argument("--method", action="append", choices=[*METHODS, "tuned", "gold"])
+    parser.add_argument("--set", action="append", default=[], help="key=value for every trained method, to try rates")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    model, judge = load("smallworld"), load_judge(smallworld.path())
+    looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
+    cells = survey(options.pictures)
+    cases = [c for c in CASES if c.name in (options.case or [c.name])]
+    base = looker(model, asked([c for case in cases for c in chosen(cells, case)]), "judging base")
+    rows: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    changes = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in options.set)}
+    print(HEAD, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            own = chosen(cells, case)
+            first = scores(own, base, "base", case.concepts)
+            rows.append(row(case, "base", own, first, first, {r: base[r] for r in asked(own)}))
+            tqdm.write(told(rows[-1]))
+            for method in options.method or [*METHODS, "tuned", *(["gold"] if case.name == "sign" else [])]:
+                found = tried(case, method, model, looker, own, base, Path(folder), changes)
+                if found:
+                    rows.append(found)
+                    tqdm.write(told(found))
+                if options.json:
+                    options.json.write_text(json.dumps(rows, indent=1))
+
+
+def tried(
+    case: Case, method: str, model: Model, looker: Looker, cells: Sequence[Cell], base: Mapping[Any, Any], folder: Path,
+    changes: Mapping[str, Any],
+) -> dict[str, Any] | None:  # fmt: skip
+    """One row: erased, judged."""
+    first = scores(cells, dict(base), "base", case.concepts)
+    if method == "gold":
+        seen = looker(load("smallworld-gold"), asked(cells), "judging gold")
+        return row(case, method, cells, first, scores(cells, seen, method, case.concepts), seen)
+    how = recipe(case, method, folder)
+    if how is None:
+        return None
+    built = build_method(how, changes if how.method != "uce" else {})
+    passes, start = model.meter.passes, time.monotonic()
+    edit = built.fit(model, concepts(case, built), name=method)
+    cost = {"passes": model.meter.passes - passes, "seconds": time.monotonic() - start}
+    with edit.on(model):
+        seen = looker(model, asked(cells), f"judging {method}")
+    return row(case, method, cells, first, scores(cells, seen, method, case.concepts), seen) | cost
+
+
+if __name__ == "__main__":
+    main()

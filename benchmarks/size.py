@@ -1,0 +1,189 @@
+"""Memory and time at real size: pipelines of published shapes with random weights, nothing downloaded.
+
+    python benchmarks/size.py [--size sd1|sdxl]... [--batch N]... [--device auto] [--steps 3] [--json FILE]
+
+For each size and batch, each in a process of its own: seconds of a gradient step of ESD on cross-attention (renoised
+trajectory, so a step is four forward-equivalents and a backward) and the peak memory, plain, with --checkpointing, with
+--offload and with both; and UCE's seconds for 1 and 100 concepts. Memory is CUDA's peak of what is allocated; on a CPU
+the process's peak resident size, and the machine is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge import smallworld
+from expunge.concept import Concept
+from expunge.families import _family, place
+from expunge.methods.esd import ESD
+from expunge.methods.uce import UCE
+from expunge.model import Model, quiet
+from expunge.training import Trainer
+
+GIB = 2**30
+
+
+def clip(width: int, layers: int, heads: int, *, projection: bool = False) -> Any:
+    """A CLIP text encoder of a published shape."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    tokenizer = words()
+    config = CLIPTextConfig(
+        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, projection_dim=width, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
+
+
+def words() -> Any:
+    """The small world's tokenizer at Stable Diffusion's length."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(smallworld.path() / "tokenizer", model_max_length=77)
+
+
+def vae() -> Any:
+    """Stable Diffusion's autoencoder."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=4, sample_size=512,
+    )  # fmt: skip
+
+
+def sd1() -> Any:
+    """Stable Diffusion 1.x, 512 px: 860 M weights in the UNet."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+    return StableDiffusionPipeline(
+        unet=unet, vae=vae(), text_encoder=clip(768, 12, 12), tokenizer=words(), scheduler=DDIMScheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def sdxl() -> Any:
+    """Stable Diffusion XL, 1024 px: 2.57 G weights in the UNet."""
+    from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        sample_size=128, block_out_channels=(320, 640, 1280), layers_per_block=2, cross_attention_dim=2048,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=(5, 10, 20),
+        transformer_layers_per_block=(1, 2, 10), use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+    )  # fmt: skip
+    return StableDiffusionXLPipeline(
+        unet=unet, vae=vae(), text_encoder=clip(768, 12, 12), text_encoder_2=clip(1280, 32, 20, projection=True),
+        tokenizer=words(), tokenizer_2=words(), scheduler=DDIMScheduler(),
+    )  # fmt: skip
+
+
+SIZES: dict[str, Callable[[], Any]] = {"sd1": sd1, "sdxl": sdxl}
+
+
+def built(size: str, device: str, *, offload: bool = False) -> Model:
+    """The pipeline in bf16."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with quiet():
+            pipeline = SIZES[size]()
+    finally:
+        torch.set_default_dtype(before)
+    family = _family(type(pipeline).__name__)
+    return family(pipeline, place(device), torch.bfloat16, name=size, offload=offload)
+
+
+def peak(device: torch.device) -> float:
+    """GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def step(size: str, device: str, batch: int, steps: int, offload: bool, checkpointing: bool) -> dict[str, Any]:
+    """Seconds of a gradient step and peak memory."""
+    model = built(size, device, offload=offload)
+    if checkpointing:
+        model.checkpointing()
+    marks: list[float] = []
+
+    def note(_: Trainer, loss: float) -> None:
+        assert loss == loss  # no NaN; reading it waits for the device
+        marks.append(time.monotonic())
+
+    method = ESD(steps=steps + 1, batch=batch, grid=1, latents=1, lr=1e-5)
+    method.fit(model, [Concept(name="car")], on_step=note)
+    return {
+        "size": size, "batch": batch, "offload": offload, "checkpointing": checkpointing,
+        "seconds": (marks[-1] - marks[0]) / steps, "peak_gib": peak(model.device),
+        "weights_gib": model.bytes / GIB, "device": named(model.device),
+    }  # fmt: skip
+
+
+def closed(size: str, device: str, concepts: int) -> dict[str, Any]:
+    """UCE's seconds."""
+    model = built(size, device)
+    edit = UCE(keep=("",)).fit(model, [Concept(name=f"{i} car", anchor="boat") for i in range(concepts)])
+    return {
+        "size": size,
+        "concepts": concepts,
+        "seconds": edit.provenance["cost"]["seconds"],
+        "peak_gib": peak(model.device),
+        "device": named(model.device),
+    }
+
+
+def named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
+
+
+def alone(job: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    """In a process of its own, so that peaks do not mix."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(job, given)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", action="append", choices=SIZES)
+    parser.add_argument("--batch", action="append", type=int)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for size in options.size or ["sd1"]:
+        for batch in options.batch or [1, 4]:
+            for offload, checkpointing in ((False, False), (False, True), (True, False), (True, True)):
+                found = alone(step, size, options.device, batch, options.steps, offload, checkpointing)
+                rows.append(found)
+                flags = " ".join(f for f, on in (("--offload", offload), ("--checkpointing", checkpointing)) if on)
+                cost = f"{found['seconds']:7.2f} s a step, peak {found['peak_gib']:5.1f} GiB"
+                print(f"{size} batch {batch} {flags or 'plain':26} {cost}  ({found['device']})", flush=True)
+        for concepts in (1, 100):
+            found = alone(closed, size, options.device, concepts)
+            rows.append(found)
+            cost = f"{found['seconds']:.2f} s, peak {found['peak_gib']:.1f} GiB"
+            print(f"{size} UCE, {concepts} concepts: {cost}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
