@@ -59,13 +59,11 @@ class Case:
     within: str | None = None
 
 
+STYLED = tuple(f"a {thing} {at} [by {{}}]" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE)
+
 CASES = (
-    Case(
-        "artist",
-        ("Marlow",),
-        prompts=tuple(f"a {thing} {at} [by {{}}]" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),
-        tuned="smallworld-artist",
-    ),
+    Case("artist", ("Marlow",), prompts=STYLED, tuned="smallworld-artist"),
+    Case("artist, like another", ("Orsini",), prompts=STYLED, tuned="smallworld-artist"),
     Case(
         "object",
         ("car",),
@@ -252,6 +250,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--case", action="append", choices=[c.name for c in CASES])
     parser.add_argument("--method", action="append", choices=[*METHODS, "tuned", "gold"])
+    parser.add_argument("--seed", type=int, default=0, help="of every training")
     parser.add_argument("--set", action="append", default=[], help="key=value for every trained method, to try rates")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -270,7 +269,7 @@ def main() -> None:
             rows.append(row(case, "base", own, first, first, {r: base[r] for r in asked(own)}))
             tqdm.write(told(rows[-1]))
             for method in options.method or [*METHODS, "tuned", *(["gold"] if case.name == "sign" else [])]:
-                found = tried(case, method, model, looker, own, base, Path(folder), changes)
+                found = tried(case, method, model, looker, own, base, Path(folder), changes, options.seed)
                 if found:
                     rows.append(found)
                     tqdm.write(told(found))
@@ -280,7 +279,7 @@ def main() -> None:
 
 def tried(
     case: Case, method: str, model: Model, looker: Looker, cells: Sequence[Cell], base: Mapping[Any, Any], folder: Path,
-    changes: Mapping[str, Any],
+    changes: Mapping[str, Any], seed: int,
 ) -> dict[str, Any] | None:  # fmt: skip
     """One row: erased, judged."""
     first = scores(cells, dict(base), "base", case.concepts)
@@ -292,7 +291,7 @@ def tried(
         return None
     built = build_method(how, changes if how.method != "uce" else {})
     passes, start = model.meter.passes, time.monotonic()
-    edit = built.fit(model, concepts(case, built), name=method)
+    edit = built.fit(model, concepts(case, built), seed=seed, name=method)
     cost = {"passes": model.meter.passes - passes, "seconds": time.monotonic() - start}
     with edit.on(model):
         seen = looker(model, asked(cells), f"judging {method}")

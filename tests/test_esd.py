@@ -133,6 +133,25 @@ def test_pushes_of_contexts_and_implied_captions() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "concept", "stays"),
+    [
+        ({"origin": "concept"}, Concept(name="car"), True),
+        ({"origin": "concept", "contexts": ("a car [by {}]",)}, Concept(name="Marlow"), True),
+        ({"origin": "concept", "implied": ("a car [by {}]",)}, Concept(name="Marlow"), False),
+        ({}, Concept(name="car", within="in the city"), True),
+        ({}, Concept(name="car"), False),
+    ],
+)
+def test_no_push_moves_no_bit(tiny: TinyModel, options: dict[str, object], concept: Concept, stays: bool) -> None:
+    """η = 0: the target is the origin of the push, which is e*(p) itself but for the paper's."""
+    model = tiny()
+    edit = ESD(eta=0.0, steps=3, grid=2, latents=2, lr=1e-2, **options).fit(model, [concept])  # type: ignore[arg-type]
+    before = {n: p.detach().clone() for n, p in model.parameters().items()}
+    with edit.on(model):
+        assert all(torch.equal(p, before[n]) for n, p in model.parameters().items()) == stays
+
+
 def test_an_attribute_moves_its_own_prompt_alone() -> None:
     """What is erased from one prompt only has no contexts, and stays in the captions to keep."""
     method, hat = ESD(contexts=("a cat [in a {}]",), keep=("a hat", "a coat")), Concept(name="hat", within="cowboy")

@@ -240,6 +240,70 @@ def test_every_scope_selects(model: Model, scope: str) -> None:
     assert 0 < len(chosen) <= len(model.parameters())
 
 
+ATTENDS = {
+    "sd2": ({"attn2"}, {"attn1"}), "sdxl": ({"attn2"}, {"attn1"}), "pixart": ({"attn2"}, {"attn1"}),
+    "sd3": ({"add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"}, {"to_q", "to_k", "to_v", "to_out"}),
+    "flux": (
+        {"add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "context_embedder"}, {"to_q", "to_k", "to_v", "to_out"},
+    ),
+}  # fmt: skip
+APART = {
+    "sd2": {"time_embedding", "conv_norm_out", "conv_out"},
+    "sdxl": {"time_embedding", "conv_norm_out", "conv_out"},
+    "pixart": {"adaln_single", "proj_out", "scale_shift_table"},
+    "sd3": {"time_text_embed", "norm_out", "proj_out"},
+    "flux": {"time_text_embed", "norm_out", "proj_out"},
+}
+READS = {
+    "sd2": {"to_k", "to_v"}, "sdxl": {"to_k", "to_v"}, "pixart": {"linear_1"},
+    "sd3": {"context_embedder", "linear_1"}, "flux": {"context_embedder", "linear_1"},
+}  # fmt: skip
+
+
+def test_scopes_part_the_network(model: Model) -> None:
+    """By whole name parts: which attend to the text, which to the picture, which stand apart, which read the text."""
+
+    def names(scope: str) -> set[str]:
+        return set(select(model.networks(), scope, model.layout))
+
+    def said(parts: set[str]) -> set[str]:
+        return {n for n in names("full") if parts & set(n.split("."))}
+
+    text, picture = ATTENDS[model.name]
+    pooled = {n for n in names("full") if model.name == "flux" and "text_embedder.linear_1" in n}
+    assert names("full") == {n for n, _ in model.denoiser.named_parameters()}
+    assert names("xattn") == said(text) | pooled
+    assert names("selfattn") == said(picture) - names("xattn")
+    assert names("attention") == names("xattn") | names("selfattn")
+    assert names("full") - names("notime") == {n for n in names("full") if n.split(".")[0] in APART[model.name]} - (
+        {n for n in names("full") if "text_embedder" in n} if model.name == "flux" else set()
+    )
+    assert names("noxattn") == names("notime") - names("xattn")
+    assert names("noxattn-2025") == {n for n in names("full") - names("xattn") if weighs(model, n)}
+    assert names("reads-text") == {n for n in said(READS[model.name]) if n.endswith("weight") and reads(model, n)}
+    assert {n for n in names("kv-text") if model.of_encoder(n)} == names("embedding")
+
+
+def weighs(model: Model, name: str) -> bool:
+    """Whether it belongs to a linear layer or a convolution."""
+    layer = model.denoiser.get_submodule(name.rpartition(".")[0])
+    return isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+
+
+def reads(model: Model, name: str) -> bool:
+    """Whether that matrix is given a text's embedding itself, as the network runs."""
+    condition, found = model.encode(["a red car"]), list[bool]()
+    texts = [condition.tensors["text"], condition.tensors.get("pooled", condition.tensors["text"])]
+
+    def look(_: Any, args: tuple[Any, ...]) -> None:
+        found.append(any(t.shape == args[0].shape and torch.equal(t, args[0]) for t in texts))
+
+    hook = model.denoiser.get_submodule(name.rpartition(".")[0]).register_forward_pre_hook(look)
+    model.predict(model.noise(1, torch.Generator().manual_seed(0)), torch.tensor(500), condition)
+    hook.remove()
+    return all(found)
+
+
 def test_transformers_scope_is_the_text_stream() -> None:
     """add_{k,v,q}_proj and to_add_out; FLUX also context_embedder and text_embedder.linear_1."""
     own = ("add_k_proj", "add_v_proj", "add_q_proj", "to_add_out")

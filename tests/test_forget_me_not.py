@@ -32,16 +32,43 @@ def test_the_maps_are_those_the_network_uses(tiny: TinyModel, rng: torch.Generat
     assert not any(m._forward_hooks for m in model.denoiser.modules())
 
 
-def test_the_loss_counts_the_concepts_own_tokens(tiny: TinyModel) -> None:
+@pytest.mark.parametrize(("loss", "power"), [("l2", 2), ("l1", 1)])
+def test_the_loss_counts_the_concepts_own_tokens(tiny: TinyModel, loss: str, power: int) -> None:
     """Not the start, nor what comes after the last token."""
     model = tiny()
     student = {k: v.detach() for k, v in model.parameters().items() if "attn2" in k}
-    objective = ForgetMeNot(**SHORT).objective(model, CAR, Learner(student), 0)  # type: ignore[arg-type]
+    objective = ForgetMeNot(**SHORT | {"loss": loss}).objective(model, CAR, Learner(student), 0)  # type: ignore[arg-type]
     points = objective.route.points(1)  # type: ignore[attr-defined]
     with attention_maps(model, 32) as maps, torch.no_grad():
         model.predict(points.x_t, points.t, model.encode(["red car"]).repeat(2))
-    want = sum(m[..., 1:3].square().sum(-1).mean() for m in maps) / len(maps)
+    want = sum(m[..., 1:3].pow(power).sum(-1).mean() for m in maps) / len(maps)
     torch.testing.assert_close(objective(1)["attention"], want)
+
+
+def test_maps_are_not_kept_for_the_backward_pass(tiny: TinyModel) -> None:
+    """No more tensors of places × tokens than the network itself keeps, and the gradients are there."""
+    model, student = tiny(), {k: v for k, v in tiny().parameters().items() if "attn2" in k}
+    weights = {k: v.detach().clone().requires_grad_() for k, v in student.items()}
+    objective = ForgetMeNot(**SHORT).objective(model, CAR, Learner(weights), 0)  # type: ignore[arg-type]
+    points = objective.route.points(1)  # type: ignore[attr-defined]
+    shapes: list[tuple[int, ...]] = []
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(x.shape))
+        return x
+
+    def maps() -> int:
+        found = sum(len(s) > 2 and s[-1] == 32 for s in shapes)
+        shapes.clear()
+        return found
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        model.predict(points.x_t, points.t, model.encode(["red car"]).repeat(2), weights)
+        own = maps()
+        looks = objective(1)["attention"]
+        assert maps() <= own
+    found = torch.autograd.grad(looks, [*weights.values()], allow_unused=True)
+    assert any(g is not None and g.abs().sum() > 0 for g in found)
 
 
 def test_attention_turns_away(tiny: TinyModel) -> None:

@@ -60,12 +60,14 @@ class Edit:
 
     def check(self, model: Model, *, force: bool = False) -> None:
         """Raises ExpungeError unless the edit fits the model's parameters and, if not forced, its hash."""
-        base = self.provenance.get("base", {})
-        if base.get("hash") != model.hash and not force:  # read first: the hash is the untouched model's
-            raise ExpungeError(
-                f"edit {self.name!r} was made for {base.get('name')!r} with hash {str(base.get('hash'))[:12]},"
-                f" not for {model.name!r} with hash {model.hash[:12]}; open that model"
-            )
+        base = {"hash": None, **self.provenance.get("base", {})}
+        own = model.identity(self.delta)  # read first: the hashes are the untouched model's
+        for part in base.keys() & own.keys() - {"name"}:
+            if base[part] != own[part] and not force:
+                raise ExpungeError(
+                    f"edit {self.name!r} was made for {base.get('name')!r} with {part} {str(base[part])[:12]},"
+                    f" not for {model.name!r} with {part} {own[part][:12]}; open that model"
+                )
         parameters = model.parameters()
         for name, delta in self.delta.items():
             if name not in parameters or parameters[name].shape != delta.shape:

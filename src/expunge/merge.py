@@ -18,16 +18,20 @@ def merge(parts: Sequence[Weighted], name: str = "merged") -> Edit:
     """The sum of scaled edits of one base. Raises ExpungeError if there are none, or of different bases."""
     if not parts:
         raise ExpungeError("nothing to merge: give at least one edit")
-    bases = {edit.provenance.get("base", {}).get("hash"): edit.name for edit, _ in parts}
-    if len(bases) > 1:
-        first, second = list(bases.values())[:2]
-        raise ExpungeError(f"{first!r} and {second!r} were made for different bases; merge edits of one model")
+    base: dict[str, str] = {}
+    for edit, _ in parts:
+        own = edit.provenance.get("base", {})
+        if any(base.get(part, own[part]) != own[part] for part in own.keys() - {"name"}):
+            raise ExpungeError(
+                f"{edit.name!r} and those before it were made for different bases; merge edits of one model"
+            )
+        base = own | base
     delta: dict[str, Tensor] = {}
     for edit, scale in parts:
         for key, value in edit.delta.items():
             delta[key] = delta[key] + scale * value if key in delta else scale * value
     about = {
-        "base": parts[0][0].provenance.get("base", {}),
+        "base": base,
         "method": "merged",
         "concepts": [c for edit, _ in parts for c in edit.provenance.get("concepts", [])],
         "parts": [{"name": e.name, "hash": e.hash, "scale": s, "method": e.provenance.get("method")} for e, s in parts],

@@ -85,7 +85,7 @@ class Method(BaseModel, ABC):
     def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
         """What determines the result: base, method, options, concepts, seed."""
         return {
-            "base": {"name": model.name, "hash": model.hash},
+            "base": model.identity(scoped(model, self.scope)),
             "method": self.kind,
             "options": self.model_dump(mode="json"),
             "concepts": [c.model_dump(mode="json") for c in concepts],

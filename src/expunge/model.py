@@ -12,7 +12,7 @@ import logging
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -331,6 +331,17 @@ class Model(ABC):
     def hash(self) -> str:
         """sha256 of the denoiser's weights rounded to bf16, so that fp32 and bf16 loads of one file agree."""
         return hash_tensors({k: v.to(torch.bfloat16) for k, v in self.denoiser.state_dict().items()})
+
+    @cached_property
+    def encoders(self) -> str:
+        """The same of the text encoders' weights."""
+        parts = {prefix: part for prefix, part in self.networks().items() if prefix}
+        return hash_tensors({p + k: v.to(torch.bfloat16) for p, m in parts.items() for k, v in m.state_dict().items()})
+
+    def identity(self, names: Iterable[str]) -> dict[str, str]:
+        """What an edit of the weights `names` says of its base: hashes of the denoiser, and of encoders it changes."""
+        more = {"encoders": self.encoders} if any(self.of_encoder(name) for name in names) else {}
+        return {"name": self.name, "hash": self.hash, **more}
 
     @cached_property
     def signature(self) -> str:

@@ -45,7 +45,7 @@ def read(path: Path, model: Model, *, allow_pickle: bool = False) -> Edit:
         if delta is not None:
             _fit(delta, model, path)
             about = {
-                "base": {"name": model.name, "hash": model.hash},
+                "base": model.identity(delta),
                 "method": "imported",
                 "source": {"file": path.name, "format": form.kind, "sha256": hash_file(path)},
                 "concepts": [],

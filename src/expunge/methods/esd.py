@@ -11,7 +11,8 @@ The paper moves one prompt, the concept's name. `contexts` and `implied` are cap
 adds, "a cat [in the style of {}]": c is the caption with it and r the caption without, so that the push is the
 concept's alone: between "Marlow" and the empty prompt lies more than a style, between these two captions nothing else.
 In `contexts` the concept is said and p = c; in `implied` it comes along unsaid and p = r. An attribute has neither.
-With `keep`, other captions k (those that do not say a concept) hold their place:
+At η = 0 the target is e*(o): the model itself stays where o = p (an attribute, and the 2025 code's origin), while in the
+paper's form c moves to r. With `keep`, other captions k (those that do not say a concept) hold their place:
 + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
 """
 
@@ -72,7 +73,12 @@ class ESD(Rolled):
         return captions
 
     def parts(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Parts:
-        return {"erase": (1.0, self.part(model, concepts, learner, seed))}
+        return {"erase": (float(self.moves(concepts)), self.part(model, concepts, learner, seed))}
+
+    def moves(self, concepts: Sequence[Concept]) -> bool:
+        """Whether any target differs from e*(p). Where none does, Adam would make steps of rounding errors."""
+        o = {"empty": "r", "concept": "c"}[self.origin]
+        return self.eta != 0 or any(row.p != getattr(row, o) for row in self.pushes(concepts) if not row.attribute)
 
     def part(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Erase:
         pushes = self.pushes(concepts)

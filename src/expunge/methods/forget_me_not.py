@@ -1,6 +1,6 @@
 """Forget-Me-Not (Zhang et al. 2023, arXiv 2303.17591): attention re-steering.
 
-    loss = Σ_j∈c mean A_j²        A = softmax(Q Kᵀ / √d)
+    loss = Σ_j∈c mean A_j²        A = softmax(Q Kᵀ / √d)        (`loss = "l1"`: A_j)
 
 A (heads, places, tokens) are the student's attention maps under the concept's prompt, from the picture's places to the
 text's tokens: of cross-attention, or of joint attention that part. j runs over the concept's own tokens, and the mean
@@ -10,7 +10,7 @@ frozen model drew, noised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,14 +20,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 from ..concept import Concept
 from ..errors import ExpungeError
 from ..method import Trained
 from ..model import Model
-from ..objective import Learner, Objective, Parts
+from ..objective import Distance, Learner, Objective, Parts
 from ..training import Terms
 from ..trajectory import Renoised, Roles
+
+Measure = Callable[[Tensor], Tensor]
 
 
 class ForgetMeNot(Trained):
@@ -52,7 +55,7 @@ class ForgetMeNot(Trained):
         )  # fmt: skip
         own = torch.stack([tokens(model, c.prompt) for c in concepts]).to(model.device)
         kept = super().objective(model, concepts, learner, seed) if self._keeps(concepts) else None
-        return Resteer(route, learner.student, own, kept)
+        return Resteer(route, learner.student, own, kept, self.distance)
 
     def parts(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Parts:  # noqa: ARG002
         return {}
@@ -69,14 +72,18 @@ class Resteer:
     student: Mapping[str, Tensor]
     own: Tensor
     kept: Objective | None
+    distance: Distance
 
     def __call__(self, step: int) -> Terms:
         model, points = self.route.model, self.route.points(step)
         own = self.own[points.which][:, None, None]
-        with attention_maps(model, own.shape[-1]) as maps:
+        with attention_maps(model, own.shape[-1], lambda maps: self.looks(maps * own)) as looks:
             model.predict(points.x_t, points.t, self.route.roles.rows("sample", points.which), self.student)
-        looks = torch.stack([(m.square() * own).sum(-1).mean() for m in maps]).mean()
-        return {"attention": looks, **(self.kept(step) if self.kept else {})}
+        return {"attention": torch.stack(looks).mean(), **(self.kept(step) if self.kept else {})}
+
+    def looks(self, maps: Tensor) -> Tensor:
+        """The sum over tokens of the mean of A², or of A."""
+        return self.distance(maps, torch.zeros_like(maps)) * maps.shape[-1]
 
     def state(self) -> dict[str, Tensor]:
         kept = self.kept.state() if self.kept else {}
@@ -95,12 +102,15 @@ def tokens(model: Model, prompt: str) -> Tensor:
 
 
 class Watch(TorchFunctionMode):
-    """Keeps the maps of the attention that is computed while one of its `layers` runs."""
+    """Keeps what `measure` says of the maps of attention that is computed while one of its `layers` runs.
 
-    def __init__(self, layers: Sequence[nn.Module], joint: str | None, text: int) -> None:
+    The maps themselves are made again in the backward pass: of a large picture each is larger than all else.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], joint: str | None, text: int, measure: Measure) -> None:
         super().__init__()
-        self.joint, self.text, self.inside = joint, text, False
-        self.maps: list[Tensor] = []
+        self.joint, self.text, self.measure, self.inside = joint, text, measure, False
+        self.found: list[Tensor] = []
         enter = [layer.register_forward_pre_hook(lambda *_: self._turn(True)) for layer in layers]
         self.hooks = enter + [layer.register_forward_hook(lambda *_: self._turn(False)) for layer in layers]
 
@@ -111,7 +121,8 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.inside and function is F.scaled_dot_product_attention:
             given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
-            self.maps.append(self._map(given["query"].float(), given["key"].float(), given.get("attn_mask")))
+            q, k, mask = given["query"].float(), given["key"].float(), given.get("attn_mask")
+            self.found.append(checkpoint(lambda *x: self.measure(self._map(*x)), q, k, mask, use_reentrant=False))
         return function(*args, **kwargs)
 
     def _map(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
@@ -125,13 +136,13 @@ class Watch(TorchFunctionMode):
 
 
 @contextmanager
-def attention_maps(model: Model, text: int) -> Iterator[list[Tensor]]:
-    """Fills with each layer's map (n, heads, places, `text` tokens) as the denoiser runs inside the block."""
+def attention_maps(model: Model, text: int, measure: Measure = torch.clone) -> Iterator[list[Tensor]]:
+    """Fills with each layer's map (n, heads, places, `text` tokens), measured, as the denoiser runs in the block."""
     where = [m for name, m in model.denoiser.named_modules() if attends(model, name, m)]
-    watch = Watch(where, model.layout.joint, text)
+    watch = Watch(where, model.layout.joint, text, measure)
     try:
         with watch:
-            yield watch.maps
+            yield watch.found
     finally:
         for hook in watch.hooks:
             hook.remove()
