@@ -1,9 +1,11 @@
 """Every method on every kind of concept of the small world: what went, what else changed, and what it cost.
 
-    python benchmarks/methods.py [--pictures 40] [--steps 15] [--case NAME]... [--method NAME]... [--json FILE]
+    python benchmarks/methods.py [--pictures 60] [--others 16] [--case NAME]... [--method NAME]... [--json FILE]
 
-Each method trains cross-attention (ESD-u: the rest) by its own objective alone, without captions to keep, in the small
-world's units: the same optimiser, steps and batch, a rate of its own. `tuned` is the small world's preset, ESD with
+Each method trains cross-attention (ESD-u: the rest; a memorised picture by ablation: all) by its own objective alone, in
+the small world's units: the same optimiser, steps and batch (Forget-Me-Not: half the steps), and of the rates 5e-5, 1e-4,
+2e-4, 5e-4 and 1e-3 the one that left least of the concept and most of the others in a few pictures of another training
+seed. `sdd, empty kept` is SDD with the empty prompt's predictions held; `tuned` is the small world's preset, ESD with
 contexts and captions to keep. All are judged on the same prompts and seeds, which no method has seen. A row tells: the
 erased concept's rate, named (for a memorised picture: copied), by its synonym, and implied; the worst of all other
 objects, artists and places, against the base; their mean; collapsed pictures, which lie further from all drawings than
@@ -104,17 +106,27 @@ TRAINED: dict[str, Any] = {
 
 def _ablation(case: Case, **own: Any) -> dict[str, Any]:
     more = {"regularise": 1.0} if case.anchor or case.memory is not None else {}
+    more |= {"scope": "full"} if case.memory is not None else {}
     return {**TRAINED, "images": 36, "grid": 10, "guidance": 4.0, "prompts": case.prompts, **more, **own}
 
+
+SDD = {**TRAINED, "trajectory": "pool", "sampler": "average", "ema": 0.95}
 
 METHODS: dict[str, Callable[[Case], tuple[str, dict[str, Any]]]] = {
     "esd-x": lambda _: ("esd", TRAINED),
     "esd-x-3": lambda _: ("esd", {**TRAINED, "eta": 3.0}),
-    "esd-u": lambda _: ("esd", {**TRAINED, "scope": "noxattn"}),
-    "sdd": lambda _: ("sdd", {**TRAINED, "trajectory": "pool", "sampler": "average", "ema": 0.95}),
-    "ablation": lambda case: ("ablation", _ablation(case)),
-    "ablation, noise": lambda case: ("ablation", _ablation(case, variant="noise")),
-    "forget-me-not": lambda _: ("forget-me-not", {**TRAINED, "images": 16, "grid": 10, "guidance": 4.0}),
+    "esd-u": lambda _: ("esd", {**TRAINED, "scope": "noxattn", "lr": 2e-4}),
+    "sdd": lambda _: ("sdd", {**SDD, "lr": 5e-5}),
+    "sdd, empty kept": lambda _: ("sdd", {**SDD, "keep": ("",)}),
+    "ablation": lambda case: ("ablation", _ablation(case, lr=5e-5)),
+    "ablation, noise": lambda case: (
+        "ablation",
+        _ablation(case, variant="noise", lr=1e-3 if case.memory is None else 2e-4),
+    ),
+    "forget-me-not": lambda _: (
+        "forget-me-not",
+        {**TRAINED, "steps": 60, "lr": 1e-4, "images": 16, "grid": 10, "guidance": 4.0},
+    ),
     "uce": lambda _: ("uce", preset("uce-2024").options),
     "rece": lambda _: ("uce", preset("rece-2024").options),
 }
@@ -139,10 +151,11 @@ def recipe(case: Case, method: str, folder: Path) -> Recipe | None:
     return Recipe(method=kind, options=options)
 
 
-def chosen(cells: Sequence[Cell], case: Case) -> list[Cell]:
-    """The concepts' own cells, and every object, artist and place."""
-    kept = (*OBJECTS, *ARTISTS, *PLACES)
-    return [c for c in cells if c.subject in kept or (c.mentions(case.concepts) and c.metric != "stray")]
+def chosen(case: Case, own: int, others: int) -> list[Cell]:
+    """The concepts' own cells, and every other object, artist and place, with so many pictures for each."""
+    told = [c for c in survey(own) if c.mentions(case.concepts) and c.metric != "stray"]
+    kept = [c for c in survey(others) if c.subject in (*OBJECTS, *ARTISTS, *PLACES)]
+    return told + [c for c in kept if not c.mentions(case.concepts)]
 
 
 class Strange:
@@ -246,7 +259,8 @@ HEAD = """| concept | method | named | synonym | implied | worst other | mean of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=40, help="pictures for each object")
+    parser.add_argument("--pictures", type=int, default=60, help="of the erased concept, each way of asking for it")
+    parser.add_argument("--others", type=int, default=16, help="of each other object")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--case", action="append", choices=[c.name for c in CASES])
     parser.add_argument("--method", action="append", choices=[*METHODS, "tuned", "gold"])
@@ -256,15 +270,15 @@ def main() -> None:
     options = parser.parse_args()
     model, judge = load("smallworld"), load_judge(smallworld.path())
     looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
-    cells = survey(options.pictures)
     cases = [c for c in CASES if c.name in (options.case or [c.name])]
-    base = looker(model, asked([c for case in cases for c in chosen(cells, case)]), "judging base")
+    cells = {case.name: chosen(case, options.pictures, options.others) for case in cases}
+    base = looker(model, asked([c for own in cells.values() for c in own]), "judging base")
     rows: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
     changes = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in options.set)}
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
-            own = chosen(cells, case)
+            own = cells[case.name]
             first = scores(own, base, "base", case.concepts)
             rows.append(row(case, "base", own, first, first, {r: base[r] for r in asked(own)}))
             tqdm.write(told(rows[-1]))

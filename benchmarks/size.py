@@ -1,6 +1,6 @@
 """Memory and time at real size: pipelines of published shapes with random weights, nothing downloaded.
 
-    python benchmarks/size.py [--size sd1|sdxl]... [--batch N]... [--device auto] [--steps 3] [--json FILE]
+    python benchmarks/size.py [--size sd1|sdxl|flux]... [--batch N]... [--device auto] [--steps 3] [--json FILE]
 
 For each size and batch, each in a process of its own: seconds of a gradient step of ESD on cross-attention (renoised
 trajectory, so a step is four forward-equivalents and a backward) and the peak memory, plain, with --checkpointing, with
@@ -53,13 +53,13 @@ def words() -> Any:
     return CLIPTokenizer.from_pretrained(smallworld.path() / "tokenizer", model_max_length=77)
 
 
-def vae() -> Any:
-    """Stable Diffusion's autoencoder."""
+def vae(channels: int = 4) -> Any:
+    """Stable Diffusion's autoencoder, or with 16 channels that of FLUX."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
         block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=4, sample_size=512,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=channels, sample_size=512,
     )  # fmt: skip
 
 
@@ -91,7 +91,29 @@ def sdxl() -> Any:
     )  # fmt: skip
 
 
-SIZES: dict[str, Callable[[], Any]] = {"sd1": sd1, "sdxl": sdxl}
+def t5() -> Any:
+    """The encoder of T5 XXL, version 1.1."""
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")
+    )
+
+
+def flux() -> Any:
+    """FLUX.1 dev, 1024 px: 11.9 G weights in the transformer."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Tokenizer
+
+    few = T5Tokenizer(vocab=[(word, 0.0) for word in ("<pad>", "</s>", "<unk>", "▁car")], extra_ids=0)
+    return FluxPipeline(
+        transformer=FluxTransformer2DModel(guidance_embeds=True), vae=vae(channels=16), text_encoder=clip(768, 12, 12),
+        text_encoder_2=t5(), tokenizer=words(), tokenizer_2=few,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+    )  # fmt: skip
+
+
+SIZES: dict[str, Callable[[], Any]] = {"sd1": sd1, "sdxl": sdxl, "flux": flux}
 
 
 def built(size: str, device: str, *, offload: bool = False) -> Model:
@@ -99,7 +121,7 @@ def built(size: str, device: str, *, offload: bool = False) -> Model:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with quiet():
+        with quiet(), torch.device("cpu" if offload else place(device)):
             pipeline = SIZES[size]()
     finally:
         torch.set_default_dtype(before)

@@ -240,12 +240,11 @@ def test_every_scope_selects(model: Model, scope: str) -> None:
     assert 0 < len(chosen) <= len(model.parameters())
 
 
+ADDED = {"add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"}
 ATTENDS = {
     "sd2": ({"attn2"}, {"attn1"}), "sdxl": ({"attn2"}, {"attn1"}), "pixart": ({"attn2"}, {"attn1"}),
-    "sd3": ({"add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"}, {"to_q", "to_k", "to_v", "to_out"}),
-    "flux": (
-        {"add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "context_embedder"}, {"to_q", "to_k", "to_v", "to_out"},
-    ),
+    "sd3": (ADDED, {"to_q", "to_k", "to_v", "to_out"}),
+    "flux": ({*ADDED, "context_embedder"}, {"to_q", "to_k", "to_v", "to_out"}),
 }  # fmt: skip
 APART = {
     "sd2": {"time_embedding", "conv_norm_out", "conv_out"},

@@ -11,8 +11,8 @@ The paper moves one prompt, the concept's name. `contexts` and `implied` are cap
 adds, "a cat [in the style of {}]": c is the caption with it and r the caption without, so that the push is the
 concept's alone: between "Marlow" and the empty prompt lies more than a style, between these two captions nothing else.
 In `contexts` the concept is said and p = c; in `implied` it comes along unsaid and p = r. An attribute has neither.
-At η = 0 the target is e*(o): the model itself stays where o = p (an attribute, and the 2025 code's origin), while in the
-paper's form c moves to r. With `keep`, other captions k (those that do not say a concept) hold their place:
+At η = 0 the target is e*(o): the model stays as it is where o = p (an attribute, and the 2025 code's origin), while in
+the paper's form c moves to r. With `keep`, other captions k (those that do not say a concept) hold their place:
 + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖².
 """
 
