@@ -5,12 +5,12 @@
 Each method trains cross-attention (ESD-u: the rest; a memorised picture by ablation: all) by its own objective alone,
 in the small world's units: the same optimiser, steps and batch (Forget-Me-Not: half the steps), and of the rates that
 were tried, from 2e-5 to 3e-3, the one that left least of the concept and most of the others in a few pictures of
-another training seed. `sdd, empty kept` is SDD with the empty prompt's predictions held; `tuned` is the small world's preset, ESD with
-contexts and captions to keep. All are judged on the same prompts and seeds, which no method has seen. A row tells: the
-erased concept's rate, named (for a memorised picture: copied), by its synonym, and implied; the worst of all other
-objects, artists and places, against the base; their mean; collapsed pictures, which lie further from all drawings than
-99.9% of other drawings do (features of the judge); network passes; seconds. With --json, rows are added to the file.
-The last case erases the sign as an attribute of the city: there its name shall still draw it.
+another training seed. `sdd, empty kept` is SDD with the empty prompt's predictions held; `tuned` is the small world's
+preset, ESD with contexts and captions to keep. All are judged on the same prompts and seeds, which no method has seen.
+A row tells: the erased concept's rate, named (for a memorised picture: copied), by its synonym, and implied; the worst
+of all other objects, artists and places, against the base; their mean; collapsed pictures, which lie further from all
+drawings than 99.9% of other drawings do (features of the judge); network passes; seconds. With --json, rows are added
+to the file. The last case erases the sign as an attribute of the city: there its name shall still draw it.
 """
 
 from __future__ import annotations

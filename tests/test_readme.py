@@ -52,10 +52,10 @@ def test_commands_run_in_order(folder: Path, page: str, line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page, "python")])
-def test_python_runs(folder: Path, block: str) -> None:
-    code = block.replace("...", "pass")
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("page", "block"), [(page, block) for page in PAGES for block in blocks(page, "python")])
+def test_python_runs_after_the_commands(folder: Path, page: str, block: str) -> None:
+    here, code = folder / page, block.replace("...", "pass")
+    done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
