@@ -117,6 +117,7 @@ CASES = [
     Case("model whose index is not JSON", "scopes @garbled", "cannot read"),
     Case("model whose index is a list", "scopes @listed", "model_index.json is not a JSON object"),
     Case("model of an unknown family", "scopes @stranger", "unknown pipeline family 'StrangePipeline'"),
+    Case("model of another process", "scopes @edm", "EDMEulerScheduler has no table of ᾱ"),
     Case("model of pickles", "scopes @pickled", "holds pickles only"),
     Case("model without weights", "scopes @hollow", "cannot open model", real=True),
     Case("model with a truncated UNet", "scopes @cut", "cannot open model"),
@@ -176,12 +177,13 @@ CASES = [
     # formats
     Case("unknown format", "export @good.safetensors --format lorra --out a", "unknown format 'lorra'; did you mean"),
     Case("LoRA that needs a rank", "export @good.safetensors --format lora --out a", "give --rank"),
+    Case("rank of what has none", "export @good.safetensors --rank 2 --format delta --out a", "delta does not hold"),
     Case("bias in a LoRA", "export @good.safetensors --format kohya --rank 2 --out a", "no matrix"),
     Case("folder that is there", "export @good.safetensors --format diffusers --out folder", "is there already"),
     Case("export of another model's", "export @other.safetensors --format delta --out a", "was made for 'elsewhere'"),
     Case("export below a file", "export @good.safetensors --format delta --out file/a", "file is not a folder"),
     Case("missing import", "import @none.safetensors", "No such file"),
-    Case("import of a pickle", "import @pickle.safetensors", "is a pickle"),
+    Case("import of a pickle", "import @pickle.safetensors", "or give --allow-pickle"),
     Case(
         "import of an allowed pickle without tensors",
         "import @pickle.safetensors --allow-pickle",
@@ -276,6 +278,9 @@ def shelve_models(folder: Path) -> None:
     replace(copy_world(folder / "listed") / "model_index.json", b"[1, 2]")
     replace(copy_world(folder / "stranger") / "model_index.json", b'{"_class_name": "StrangePipeline"}')
     copy_world(folder / "wordless")
+    index = copy_world(folder / "edm") / "model_index.json"
+    replace(index, index.read_text().replace("DDIMScheduler", "EDMEulerScheduler").encode())
+    replace(index.parent / "scheduler/scheduler_config.json", b'{"_class_name": "EDMEulerScheduler"}')
     for file in copy_world(folder / "pickled").rglob("*.safetensors"):
         file.unlink()
         torch.save({}, file.with_suffix(".bin"))

@@ -11,17 +11,20 @@ import pytest
 import torch
 
 from expunge.concept import Concept
+from expunge.erasure import build_method
 from expunge.families import _family, load
 from expunge.generation import Settings, rollout
 from expunge.method import Trained
 from expunge.methods import METHODS
+from expunge.methods.ablation import Ablation
 from expunge.methods.esd import ESD
 from expunge.methods.uce import UCE
-from expunge.model import Model
+from expunge.model import Model, guide
 from expunge.objective import Learner
+from expunge.recipe import preset, preset_names
 from expunge.scope import SCOPES, select
-from expunge.trajectory import Pool, Roles
-from tiny import FAMILIES, build
+from expunge.trajectory import Fresh, Pool, Roles
+from tiny import FAMILIES, VARIANTS, build
 
 CAT = [Concept(name="red cat")]
 TOKENIZERS = {
@@ -43,23 +46,27 @@ def model(request: pytest.FixtureRequest) -> Model:
     return opened(request.param)
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, *VARIANTS])
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
-def test_a_rollout_is_the_stock_pipelines(model: Model, cfg: float) -> None:
+def test_a_rollout_is_the_stock_pipelines(family: str, cfg: float) -> None:
     """Same noise, same steps, same latents at the end."""
-    if model.name == "flux" and cfg != 1.0:
+    model, flux = opened(family), family in ("flux", "schnell")
+    if flux and cfg != 1.0:
         pytest.skip("the stock pipeline has distilled guidance alone")
-    x, flux = model.noise(1, torch.Generator().manual_seed(3)), model.name == "flux"
+    x = model.noise(1, torch.Generator().manual_seed(3))
     prompt, seeds = "a red car", [torch.Generator().manual_seed(3)]
     ours = rollout(model, model.encode([prompt]), model.empty(), seeds, Settings(steps=4, cfg=cfg))
     latents = model.denoise(x, torch.tensor([0]), model.encode([prompt]))[0][0] if flux else x
     more = {} if flux else {"guidance_scale": cfg}
-    more |= {"use_resolution_binning": False} if model.name == "pixart" else {}
+    more |= {"use_resolution_binning": False} if family in ("pixart", "alpha") else {}
     stock = model.pipeline(prompt, num_inference_steps=4, latents=latents, output_type="latent", **more).images
     torch.testing.assert_close(ours, model.restore(stock, x), atol=1e-5, rtol=1e-5)
 
 
-def test_a_prediction_is_the_stock_denoisers(model: Model) -> None:
+@pytest.mark.parametrize("family", [*FAMILIES, *VARIANTS])
+def test_a_prediction_is_the_stock_denoisers(family: str) -> None:
     """What the stock pipeline's denoiser was given and said, seen by a hook, is what ours says there."""
+    model, flux = opened(family), family in ("flux", "schnell")
     seen: list[tuple[Any, ...]] = []
 
     def note(_: Any, args: tuple[Any, ...], given: dict[str, Any], out: Any) -> None:
@@ -67,13 +74,13 @@ def test_a_prediction_is_the_stock_denoisers(model: Model) -> None:
         seen.append((x, args[1] if len(args) > 1 else given["timestep"], out[0]))
 
     hook = model.denoiser.register_forward_hook(note, with_kwargs=True)
-    more: dict[str, Any] = {} if model.name == "flux" else {"guidance_scale": 1.0}
-    more |= {"use_resolution_binning": False} if model.name == "pixart" else {}
+    more: dict[str, Any] = {} if flux else {"guidance_scale": 1.0}
+    more |= {"use_resolution_binning": False} if family in ("pixart", "alpha") else {}
     model.pipeline("a red car", num_inference_steps=3, output_type="latent", **more)
     hook.remove()
     for x, t, out in seen:
         latents = model.restore(x, model.noise(1, torch.Generator()))
-        time = t.flatten()[0] * (1000 if model.name == "flux" else 1)
+        time = t.flatten()[0] * (1000 if flux else 1)
         want = model.restore(out, latents)
         torch.testing.assert_close(
             model.predict(latents, time, model.encode(["a red car"])), want, atol=1e-5, rtol=1e-5
@@ -130,6 +137,16 @@ def test_empty_is_the_pipelines_own_unconditional(model: Model) -> None:
         torch.testing.assert_close(dict(empty), dict(said))
 
 
+def test_the_empty_caption_is_the_unconditional(model: Model) -> None:
+    """For what methods say of "": the push of a bare name beside contexts, and a caption to keep."""
+    said = model.captions(["a car", "", "red"])
+    torch.testing.assert_close(dict(said[[1]].tensors), dict(model.empty().tensors))
+    torch.testing.assert_close(dict(said[[0, 2]].tensors), dict(model.encode(["a car", "red"]).tensors))
+    plain, among = (ESD(contexts=c).part(model, CAT, Learner({}), 0) for c in ((), ("a car [by {}]",)))
+    reference = among.roles.conditions["reference"][[0]]
+    torch.testing.assert_close(dict(reference.tensors), dict(plain.roles.conditions["empty"].tensors))
+
+
 def test_guidance_by_default_is_the_pipelines() -> None:
     """FLUX has its own inside."""
     assert {f: opened(f).cfg for f in FAMILIES} == {"sd2": 7.5, "sdxl": 5.0, "sd3": 7.0, "flux": 1.0, "pixart": 4.5}
@@ -155,6 +172,28 @@ def test_flows_begin_where_noise_is_pure(model: Model, rng: torch.Generator) -> 
     moved = route.advance(noise, nominal, {"sample": truth, "empty": truth})
     torch.testing.assert_close(moved, model.diffuse(x_0, noise, nominal - route.stride), atol=1e-5, rtol=1e-5)
     assert set(route.draw(0).t.tolist()) & {1000}
+
+
+def test_the_pipelines_own_schedule(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollout by the pipeline's scheduler asks at its times, and is at each where the stock sampler is."""
+    said, asked, predict = model.encode(["a red car"]), list[float](), type(model).predict
+
+    def note(own: Model, x: torch.Tensor, t: torch.Tensor, *more: Any) -> torch.Tensor:
+        asked.append(float(t.flatten()[0]))
+        return predict(own, x, t, *more)
+
+    route = Fresh(model, Roles({"sample": said, "empty": model.empty()}), seed=0, grid=6, batch=2, scheduler="pipeline")
+    monkeypatch.setattr(type(model), "predict", note)
+    found = next(p for p in map(route.points, range(50)) if len(asked) == 4 or asked.clear())
+    monkeypatch.undo()
+    step = next(i for i in range(50) if torch.equal(route.points(i).x_t, found.x_t))
+    sampler = model.sampler(6, [torch.Generator()] * 2)
+    x = route.start(2, route.rng("fresh", step))[0] * sampler.sigma
+    assert asked == sampler.timesteps[:4].tolist()
+    for i, t in enumerate(sampler.timesteps[:4]):
+        e, o = (model.predict(sampler.scale(x, i), t, c.repeat(2)) for c in (said, model.empty()))
+        x = sampler.step(guide(e, o, 1.0 if model.distilled else 3.0), i, x)
+    torch.testing.assert_close(found.x_t, sampler.scale(x, 4), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.kind)
@@ -184,6 +223,40 @@ def test_the_closed_form_lowers_its_objective(model: Model) -> None:
         for name, w in base.items():
             before, after = (((w + d) @ c - w @ g).norm() for d in (0, edit.delta[name].double()))
             assert after < before
+
+
+def test_ablation_draws_the_concept_to_its_anchor(model: Model) -> None:
+    """A small step brings e(x_t, p*) nearer to what e(x_t, p) was there: the gradient is stopped."""
+    method = Ablation(steps=1, grid=3, images=4, batch=8, lr=1e-5)
+    edit = method.fit(model, INTO)
+    rows = method.part(model, INTO, Learner({}), 0).rows(0)
+
+    def apart() -> torch.Tensor:
+        return (model.predict(rows.x_t, rows.t, rows.prompts).double() - rows.target).square().sum()
+
+    before = apart()
+    with edit.on(model):
+        assert apart() < before
+
+
+SMALL: dict[str, Any] = {
+    "steps": 1, "grid": 2, "batch": 2, "images": 2, "latents": 2, "warmup": 0, "keep_grid": 2, "keep": (),
+    "contexts": (), "implied": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_runs(model: Model, name: str) -> None:
+    """Shortened, but by its own trajectory, scheduler, scope and optimiser."""
+    recipe = preset(name)
+    own = {k: v for k, v in SMALL.items() if k in METHODS[recipe.method].model_fields and recipe.method != "uce"}
+    captions = {"prompts": ("a car [by {}]", "a car")} if recipe.method == "ablation" else {}
+    method = build_method(recipe, own | captions)
+    concepts = INTO if method.anchors and "style" not in name else CAT
+    edit = method.fit(model, concepts)
+    assert edit.delta
+    assert all(bool(d.isfinite().all()) for d in edit.delta.values())
+    assert any(bool((d != 0).any()) for d in edit.delta.values())
 
 
 def test_checkpointing_changes_no_gradient(model: Model) -> None:
@@ -216,14 +289,14 @@ def test_checkpointing_changes_no_gradient(model: Model) -> None:
 
 @pytest.mark.parametrize("scope", ["embedding", "kv-text"])
 def test_text_encoders_learn_the_concepts_rows_alone(model: Model, scope: str) -> None:
-    """And prompts encoded under the edit are those that training saw."""
-    edit = ESD(scope=scope, steps=3, grid=2, latents=2, lr=1e-2).fit(model, CAT)
+    """Whatever the case of its letters; and prompts encoded under the edit are those that training saw."""
+    edit = ESD(scope=scope, steps=3, grid=2, latents=2, lr=1e-2).fit(model, [Concept(name="Red Cat")])
     tables = [name for name in edit.delta if model.of_encoder(name)]
     for name in tables:
         moved = edit.delta[name].abs().sum(1).nonzero().flatten().tolist()
         assert moved
-        assert set(moved) <= set(model.tokens(name, "red cat"))
-    x, t, said, before = model.noise(1, torch.Generator().manual_seed(0)), torch.tensor(500), "a red cat", model.hash
+        assert set(moved) <= set(model.tokens(name, "Red Cat"))
+    x, t, said, before = model.noise(1, torch.Generator().manual_seed(0)), torch.tensor(500), "a Red Cat", model.hash
     weights = {name: model.parameters()[name].detach() + d for name, d in edit.delta.items()}
     trained = model.predict(x, t, model.encode([said]), weights)
     plain = model.predict(x, t, model.encode([said]))

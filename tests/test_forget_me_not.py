@@ -9,6 +9,7 @@ from conftest import TinyModel
 from expunge.concept import Concept
 from expunge.methods.forget_me_not import ForgetMeNot, attention_maps
 from expunge.objective import Learner
+from expunge.recipe import preset
 
 CAR = [Concept(name="red car")]
 SHORT = {"steps": 4, "images": 2, "grid": 2, "batch": 2, "lr": 1e-2}
@@ -75,6 +76,11 @@ def test_attention_turns_away(tiny: TinyModel) -> None:
     losses: list[float] = []
     ForgetMeNot(**SHORT | {"steps": 15}).fit(tiny(), CAR, on_step=lambda _, loss: losses.append(loss))  # type: ignore[arg-type]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_preset_is_as_published() -> None:
+    own = {"scope": "xattn", "steps": 35, "batch": 1, "lr": 2e-6, "optimiser": "adamw", "weight_decay": 1e-2}
+    assert ForgetMeNot(**preset("forget-me-not-2023").options).model_dump() == ForgetMeNot().model_dump() | own
 
 
 @pytest.mark.parametrize("options", [{}, {"keep": ("a boat", "a cat")}])

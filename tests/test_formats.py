@@ -20,11 +20,12 @@ from expunge.composed import Composed
 from expunge.concept import Concept
 from expunge.edit import Edit
 from expunge.errors import ExpungeError
-from expunge.families import load
+from expunge.families import _family, load
 from expunge.families.stable_diffusion import StableDiffusion
 from expunge.families.stable_diffusion_3 import StableDiffusion3
 from expunge.families.stable_diffusion_xl import StableDiffusionXL
 from expunge.formats import FORMATS, format_of, read
+from expunge.formats.kohya import named
 from expunge.generation import Request, Settings, images
 from expunge.methods.esd import ESD
 from expunge.model import Model
@@ -48,6 +49,11 @@ def close(a: Edit, b: Edit, atol: float = 1e-6) -> None:
     assert set(a.delta) == set(b.delta)
     for name in a.delta:
         torch.testing.assert_close(a.delta[name], b.delta[name], atol=atol, rtol=0)
+
+
+def opened(family: str) -> Model:
+    pipeline = build(family)
+    return _family(type(pipeline).__name__)(pipeline, torch.device("cpu"), torch.float32, name=family)
 
 
 def prediction(model: Model) -> torch.Tensor:
@@ -145,6 +151,94 @@ def test_diffusers_loads_the_lora(tiny: TinyModel, lora: Edit, tmp_path: Path) -
     assert (want - before).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+def test_diffusers_loads_it_on_every_family_that_takes_one(family: str, tmp_path: Path) -> None:
+    """And what went out, as kohya's too, comes in again."""
+    model, other = opened(family), opened(family)
+    edit = ESD(steps=4, grid=2, latents=2, lr=1e-2, lora_rank=3).fit(model, CAR)
+    for kind in ("kohya", "lora"):
+        format_of(kind).write(edit, model, tmp_path / f"{kind}.safetensors", None)
+        close(read(tmp_path / f"{kind}.safetensors", model), edit)
+    other.pipeline.load_lora_weights(tmp_path, weight_name="lora.safetensors")
+    before = prediction(model)
+    with edit.on(model):
+        torch.testing.assert_close(prediction(other), prediction(model), atol=1e-5, rtol=0)
+    assert (prediction(other) - before).abs().max() > 1e-3
+
+
+def test_kohya_has_no_names_for_pixart(tmp_path: Path) -> None:
+    model = opened("pixart")
+    edit = ESD(steps=1, grid=2, latents=2, lora_rank=3).fit(model, CAR)
+    with pytest.raises(ExpungeError, match="no tool loads kohya's names"):
+        format_of("kohya").write(edit, model, tmp_path / "kohya.safetensors", None)
+    format_of("lora").write(edit, model, tmp_path / "lora.safetensors", None)
+    close(read(tmp_path / "lora.safetensors", model), edit)
+
+
+BLOCK = "transformer_blocks"
+KOHYA = {
+    "sdxl": {
+        f"input_blocks_4_1_{BLOCK}_0_attn2_to_k": f"down_blocks.1.attentions.0.{BLOCK}.0.attn2.to_k",
+        "input_blocks_8_1_proj_in": "down_blocks.2.attentions.1.proj_in",
+        "input_blocks_1_0_in_layers_2": "down_blocks.0.resnets.0.conv1",
+        "input_blocks_3_0_op": "down_blocks.0.downsamplers.0.conv",
+        "input_blocks_4_0_skip_connection": "down_blocks.1.resnets.0.conv_shortcut",
+        f"middle_block_1_{BLOCK}_9_attn1_to_out_0": f"mid_block.attentions.0.{BLOCK}.9.attn1.to_out.0",
+        "middle_block_2_out_layers_3": "mid_block.resnets.1.conv2",
+        f"output_blocks_0_1_{BLOCK}_0_ff_net_0_proj": f"up_blocks.0.attentions.0.{BLOCK}.0.ff.net.0.proj",
+        "output_blocks_2_2_conv": "up_blocks.0.upsamplers.0.conv",
+        "output_blocks_3_0_emb_layers_1": "up_blocks.1.resnets.0.time_emb_proj",
+        "time_embed_0": "time_embedding.linear_1",
+        "label_emb_0_2": "add_embedding.linear_2",
+        "input_blocks_0_0": "conv_in",
+        "out_2": "conv_out",
+    },
+    "sd1": {
+        f"down_blocks_0_attentions_0_{BLOCK}_0_attn2_to_k": f"down_blocks.0.attentions.0.{BLOCK}.0.attn2.to_k",
+        "mid_block_attentions_0_proj_in": "mid_block.attentions.0.proj_in",
+    },
+}
+"""Names in published files: kohya's keep the original's for XL."""
+
+
+@pytest.mark.parametrize("family", KOHYA)
+def test_kohyas_names_are_those_of_published_files(family: str) -> None:
+    from diffusers import UNet2DConditionModel
+
+    xl = {
+        "block_out_channels": (320, 640, 1280), "transformer_layers_per_block": (1, 2, 10),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "attention_head_dim": (5, 10, 20),
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "use_linear_projection": True,
+        "projection_class_embeddings_input_dim": 2816,
+    }  # fmt: skip
+    model = opened("sdxl" if family == "sdxl" else "sd2")
+    with torch.device("meta"):
+        model.pipeline.unet = UNet2DConditionModel(**(xl if family == "sdxl" else {}))
+    modules = dict(model.denoiser.named_modules())
+    for theirs, ours in KOHYA[family].items():
+        assert named(model, ours) == f"lora_unet_{theirs}"
+        assert ours in modules
+    own = [named(model, n) for n, m in modules.items() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)]
+    assert len(set(own)) == len(own)
+    assert named(model, f"text_encoder{'_2' * (family == 'sdxl')}.text_model.encoder.layers.0.mlp.fc1") == (
+        f"lora_te{'2' * (family == 'sdxl')}_text_model_encoder_layers_0_mlp_fc1"
+    )
+
+
+def test_a_lora_of_xl_by_either_names(tmp_path: Path) -> None:
+    """The original's, and diffusers', as some tools write them."""
+    model, where = opened("sdxl"), tmp_path / "kohya.safetensors"
+    edit = ESD(steps=1, grid=2, latents=2, lora_rank=3, lr=1e-2).fit(model, CAR)
+    format_of("kohya").write(edit, model, where, None)
+    stored = load_file(where)
+    assert isinstance(edit.delta, Composed)
+    modules = [name.removesuffix(".weight") for name in edit.delta]
+    other = {named(model, n): f"lora_unet_{n.replace('.', '_')}" for n in modules}
+    save_file({other[k.split(".")[0]] + "." + k.split(".", 1)[1]: v for k, v in stored.items()}, where)
+    close(read(where, model), edit)
+
+
 def test_what_diffusers_saves_comes_in(tiny: TinyModel, lora: Edit, tmp_path: Path) -> None:
     """A LoRA written by the library itself, old names and alpha included."""
     model = tiny()
@@ -205,6 +299,32 @@ def test_a_loras_scale_is_read_from_its_metadata(
     other.pipeline.load_lora_weights(tmp_path)
     with found.on(model):
         torch.testing.assert_close(prediction(model), prediction(other), atol=1e-5, rtol=0)
+
+
+def test_a_files_own_metadata_counts_more_than_what_lies_beside(tiny: TinyModel, lora: Edit, tmp_path: Path) -> None:
+    assert isinstance(lora.delta, Composed)
+    layers = {k.replace(".weight.lora_", ".lora_") + ".weight": v for k, v in lora.delta.stored.items()}
+    targets = sorted({k.split(".lora_")[0] for k in layers})
+    config = {"r": 3, "lora_alpha": 1.5, "target_modules": targets}
+    StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=layers, unet_lora_adapter_metadata=config)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 9}))
+    found = read(tmp_path / "pytorch_lora_weights.safetensors", tiny())
+    for name, delta in lora.delta.items():
+        torch.testing.assert_close(found.delta[name], 0.5 * delta)
+
+
+@pytest.mark.parametrize(
+    "about", [{"lora_alpha": None}, {"lora_alpha": "much"}, {"lora_alpha": 1, "alpha_pattern": [1]}, {"lora_alpha": {}}]
+)
+def test_a_lora_whose_alpha_is_no_number(tiny: TinyModel, lora: Edit, about: object, tmp_path: Path) -> None:
+    assert isinstance(lora.delta, Composed)
+    stored = {
+        f"base_model.model.{k.replace('.weight.lora_', '.lora_')}.weight": v for k, v in lora.delta.stored.items()
+    }
+    save_file(stored, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(about))
+    with pytest.raises(ExpungeError, match=r"says no number as base_model\.model\.lora_alpha"):
+        read(tmp_path / "adapter_model.safetensors", tiny())
 
 
 def test_several_networks_of_one_pickle(tiny: TinyModel, plain: Edit, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from expunge.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.methods.uce import UCE
 from expunge.model import Model
+from expunge.recipe import preset
 
 PAIRS = [Concept(name="a red car", anchor="a truck"), Concept(name="Marlow")]
 
@@ -82,3 +83,17 @@ def test_each_round_leaves_less_to_find(world: Model) -> None:
 def test_a_scope_that_reads_no_text_is_refused(tiny: TinyModel) -> None:
     with pytest.raises(ExpungeError, match="is no matrix that reads"):
         UCE(scope="selfattn").fit(tiny(), PAIRS)
+
+
+PAPER = {"scope": "reads-text", "ridge": 0.5, "erase_weight": 1.0, "keep_weight": 1.0}
+PRESETS = {
+    "uce-2024": {"tokens": "rest", "keep": ("",)},
+    "uce-2025": {"tokens": "last"},
+    "rece-2024": {"tokens": "rest", "keep": ("",), "rounds": 3, "rece_ridge": 0.1},
+    "rece-style-2024": {"tokens": "rest", "keep": ("",), "rounds": 1, "rece_ridge": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_the_published_values(name: str) -> None:
+    assert UCE(**preset(name).options).model_dump() == UCE().model_dump() | PAPER | PRESETS[name]

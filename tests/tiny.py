@@ -95,10 +95,10 @@ def sd3() -> Any:
     )  # fmt: skip
 
 
-def flux() -> Any:
+def flux(guided: bool = True) -> Any:
     transformer = diffusers.FluxTransformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8), guidance_embeds=True,
+        joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8), guidance_embeds=guided,
     )  # fmt: skip
     pipeline = diffusers.FluxPipeline(
         transformer=transformer, vae=vae(4), text_encoder=clip(32, projection=False), tokenizer=clip_tokenizer(),
@@ -109,22 +109,34 @@ def flux() -> Any:
     return pipeline
 
 
-def pixart() -> Any:
+def schnell() -> Any:
+    """FLUX without a guidance input."""
+    return flux(guided=False)
+
+
+def pixart(kind: Any = diffusers.PixArtSigmaPipeline, size: int = 8) -> Any:
     transformer = diffusers.PixArtTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, sample_size=8,
-        cross_attention_dim=16, patch_size=2, caption_channels=32,
+        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=8, num_layers=2, sample_size=size,
+        cross_attention_dim=24, patch_size=2, caption_channels=32,
     )  # fmt: skip
-    return diffusers.PixArtSigmaPipeline(
+    return kind(
         tokenizer=t5_tokenizer(), text_encoder=t5(32), vae=vae(4), transformer=transformer,
         scheduler=diffusers.DPMSolverMultistepScheduler(),
     )  # fmt: skip
 
 
+def alpha() -> Any:
+    """PixArt-α at 1024 px, whose transformer reads the picture's size."""
+    return pixart(diffusers.PixArtAlphaPipeline, size=128)
+
+
 FAMILIES: dict[str, Callable[[], Any]] = {"sd2": sd2, "sdxl": sdxl, "sd3": sd3, "flux": flux, "pixart": pixart}
+VARIANTS: dict[str, Callable[[], Any]] = {"schnell": schnell, "alpha": alpha}
+"""Pipelines of those families that take other paths to a prediction."""
 
 
 def build(family: str) -> Any:
     """The same random weights each time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return FAMILIES[family]()
+        return (FAMILIES | VARIANTS)[family]()

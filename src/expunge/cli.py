@@ -367,6 +367,8 @@ def export(
     from .formats import format_of
 
     chosen, edit = format_of(form), Edit.load(file)
+    if rank and not chosen.factored:
+        raise ExpungeError(f"--rank is of a LoRA's factors, which {form} does not hold; leave it out")
     check_writable(out)
     base = opened(model, "cpu", precision)
     edit.check(base)

@@ -10,6 +10,10 @@ class ExpungeError(Exception):
     """Bad input or a state that the user can mend; the command line prints it as one line and exits with 2."""
 
 
+class Pickled(ExpungeError):
+    """A file is a pickle, which can run code when it is opened."""
+
+
 class Interrupted(ExpungeError):
     """A signal ended the run after its snapshot was written."""
 

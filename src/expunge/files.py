@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ExpungeError
+from .errors import ExpungeError, Pickled
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +152,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         if head.startswith(PICKLES):  # a safetensors file may start so too: its first bytes are a length
-            raise ExpungeError(
+            raise Pickled(
                 f"{path} is a pickle, which can run code when opened; convert it to safetensors first"
             ) from error
         raise ExpungeError(f"cannot read {path}: {error}; expected a whole .safetensors file") from error

@@ -23,6 +23,8 @@ class Format(ABC):
 
     kind: ClassVar[str]
     about: ClassVar[str]
+    factored: ClassVar[bool] = False
+    """Whether it holds factors of a given rank."""
 
     @abstractmethod
     def write(self, edit: Edit, model: Model, path: Path, rank: int | None) -> str:

@@ -131,7 +131,7 @@ class Trained(Training, Method):
         names = whole(concepts)
         near = [model.neighbours(c.name, self.keep_neighbours, names) for c in concepts] if self.keep_neighbours else []
         texts = [*self.held(concepts), *(word for words in near for word in words)]
-        rows = [model.encode(texts)] if texts else []
+        rows = [model.captions(texts)] if texts else []
         if self.keep_gaussian:
             rows += [around(model.encode([c.prompt]), self.keep_gaussian, self.keep_sigma, seed) for c in concepts]
         kept = Preserve(model, Condition.cat(rows), grid=self.keep_grid, batch=self.keep_batch, seed=seed)

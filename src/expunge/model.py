@@ -166,6 +166,10 @@ class Model(ABC):
         """The pipeline's unconditional: one row."""
         return self.encode([""])
 
+    def captions(self, texts: Sequence[str]) -> Condition:
+        """As `encode`, but "" is the pipeline's unconditional, where that is something else."""
+        return self.encode(texts)
+
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The tensors of `encode`."""

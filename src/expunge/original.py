@@ -50,7 +50,7 @@ def unet(name: str, layers: int, attentive: Sequence[bool]) -> str:
     first = block * (layers + 1) + (kind == "down_blocks")
     side = "input_blocks" if kind == "down_blocks" else "output_blocks"
     if part == "downsamplers":
-        return f"{side}.{first + layers}.0.op.{inner.removeprefix('conv.')}".rstrip(".")
+        return f"{side}.{first + layers}.0.op{renamed(inner, {'conv': ''})}"
     if part == "upsamplers":
         return f"{side}.{first + layers}.{1 + attentive[block]}.{inner}"
     return f"{side}.{first + int(index)}.{int(part == 'attentions')}.{inner}"

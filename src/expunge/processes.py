@@ -55,11 +55,14 @@ class Discrete(Model):
     def __post_init__(self) -> None:
         """Also takes ᾱ from the pipeline's scheduler. Raises ExpungeError for another kind of prediction."""
         super().__post_init__()
-        config = self.pipeline.scheduler.config
+        scheduler = self.pipeline.scheduler
+        config, table = scheduler.config, getattr(scheduler, "alphas_cumprod", None)
+        if table is None:
+            raise ExpungeError(f"{type(scheduler).__name__} has no table of ᾱ; give the pipeline one of DDIM's kind")
         self.kind: str = config.prediction_type
         if self.kind not in ("epsilon", "v_prediction"):
             raise ExpungeError(f"prediction type {self.kind!r} is not supported; expected epsilon or v_prediction")
-        self.alphas: Tensor = self.pipeline.scheduler.alphas_cumprod.to(self.device, torch.float32)
+        self.alphas: Tensor = table.to(self.device, torch.float32)
         final = self.alphas.new_ones(()) if config.get("set_alpha_to_one", False) else self.alphas[0]
         self._table = torch.cat([self.alphas, final[None]])
 

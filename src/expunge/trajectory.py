@@ -151,14 +151,17 @@ class Trajectory(ABC):
         which = torch.randint(self.roles.concepts, (n,), generator=rng)
         return self.model.noise(n, rng), which
 
+    def guided(self, e: Mapping[str, Tensor]) -> Tensor:
+        """The prediction that rolls out; one with distilled guidance has it inside."""
+        return guide(e["sample"], e["empty"], 1.0 if self.model.distilled else self.guidance)
+
     def advance(self, x_t: Tensor, t: Tensor, e: Mapping[str, Tensor]) -> Tensor:
         """The guided DDIM step of one grid interval."""
-        scale = 1.0 if self.model.distilled else self.guidance
-        return self.model.advance(guide(e["sample"], e["empty"], scale), x_t, self.at(t), t - self.stride)
+        return self.model.advance(self.guided(e), x_t, self.at(t), t - self.stride)
 
     def both(self, x_t: Tensor, t: Tensor, which: Tensor) -> dict[str, Tensor]:
         """The two predictions of a guided step, by the weights that roll out."""
-        return frozen(self.model, x_t, self.at(t), which, self.roles, ("sample", "empty"), self.sampler())
+        return frozen(self.model, x_t, t, which, self.roles, ("sample", "empty"), self.sampler())
 
     @torch.no_grad()
     def roll(self, x: Tensor, which: Tensor, steps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +169,7 @@ class Trajectory(ABC):
         t = offset + (self.grid - 1) * self.stride
         for i in range(int(steps.max())):
             rows = torch.nonzero(steps > i).flatten()
-            e = self.both(x[rows], t[rows], which[rows])
+            e = self.both(x[rows], self.at(t[rows]), which[rows])
             x = x.index_copy(0, rows.to(x.device), self.advance(x[rows], t[rows], e))
             t = t.index_add(0, rows, torch.full_like(rows, -self.stride))
         return x, t
@@ -198,7 +201,7 @@ class Fresh(Trajectory):
         for i in range(steps):
             t = sampler.timesteps[i].cpu().expand(len(x))
             e = self.both(sampler.scale(x, i), t, which)
-            x = sampler.step(guide(e["sample"], e["empty"], self.guidance), i, x)
+            x = sampler.step(self.guided(e), i, x)
         t = sampler.timesteps[steps].cpu().expand(len(x))
         return Points(sampler.scale(x, steps), self._jittered(t, rng), which, {})
 
@@ -278,15 +281,16 @@ class Pool(Trajectory):
 
 
 ATTEMPTS = 8
-"""How often a picture is drawn before it is given up."""
+"""How often a picture is drawn before its place is given to another."""
 
 
 @dataclass
 class Renoised(Trajectory):
     """`latents` clean latents rolled out once; points are forward-diffused copies at uniform times.
 
-    Latents that `accept` (n, c, h, w) -> (n,) refuses are rolled out again from other noise; `accepting` tells what it
-    accepts. With `cached` they are kept in the model's cache.
+    Latents that `accept` (n, c, h, w) -> (n,) refuses are rolled out again from other noise, and if it refuses them to
+    the end, copies of accepted ones take their places; `accepting` tells what it accepts. With `cached` they are kept
+    in the model's cache.
     """
 
     latents: int = 16
@@ -294,6 +298,7 @@ class Renoised(Trajectory):
     accepting: str = ""
     cached: bool = False
     _clean: Tensor | None = field(default=None, init=False)
+    _of: Tensor = field(init=False)
 
     def points(self, step: int) -> Points:
         clean = self.clean()
@@ -305,7 +310,7 @@ class Renoised(Trajectory):
         k = which + self.roles.concepts * (turn * shares).long()
         noise = self.model.noise(self.batch, rng)
         truth = self.model.truth(clean[k], noise, t)
-        return Points(self.model.diffuse(clean[k], noise, t), t, which, {"truth": truth})
+        return Points(self.model.diffuse(clean[k], noise, t), t, self._of[k], {"truth": truth})
 
     def _which(self) -> Tensor:
         """Concepts take turns over the latents; each has at least one."""
@@ -315,28 +320,33 @@ class Renoised(Trajectory):
         """The clean latents (K, c, h, w), from the model's cache if they were rolled out before."""
         if self._clean is None:
             folder = self.model.cache if self.cached else None
-            self._clean = self._kept(folder / f"{self._key()}.safetensors") if folder else self._drawn()
+            self.restore(self._kept(folder / f"{self._key()}.safetensors") if folder else self._drawn())
+        assert self._clean is not None
         return self._clean
 
-    def _kept(self, file: Path) -> Tensor:
+    def _kept(self, file: Path) -> dict[str, Tensor]:
         """What the file holds, or fresh ones, which it will hold; a cache that cannot be used is none."""
         with suppress(ExpungeError):
-            return read_tensors(file)[0]["clean"].to(self.model.device)
-        clean = self._drawn()
+            return read_tensors(file)[0]
+        drawn = self._drawn()
         with suppress(ExpungeError):
-            write_tensors(file, {"clean": clean}, {})
-        return clean
+            write_tensors(file, drawn, {})
+        return drawn
 
-    def _drawn(self) -> Tensor:
+    def _drawn(self) -> dict[str, Tensor]:
+        """The latents and whose they are. Raises ExpungeError if none is accepted."""
         which = self._which()
-        clean, bad = self._rolled(which, 0), torch.arange(len(which))
-        for again in range(1, ATTEMPTS + 1):
+        clean = self._rolled(which, 0)
+        for again in range(1, ATTEMPTS):
             bad = torch.nonzero(~self.accept(clean).cpu()).flatten()
-            if len(bad) == 0:
-                return clean
-            if again < ATTEMPTS:
+            if len(bad) > 0:
                 clean = clean.index_copy(0, bad.to(clean.device), self._rolled(which[bad], again))
-        raise ExpungeError(f"after {ATTEMPTS} attempts {len(bad)} of {len(clean)} pictures are still not accepted")
+        fine = self.accept(clean).cpu()
+        good = torch.nonzero(fine).flatten()
+        if len(good) == 0:
+            raise ExpungeError(f"{ATTEMPTS} times none of {len(clean)} pictures was accepted; give other captions")
+        places = torch.where(fine, torch.arange(len(fine)), good[torch.arange(len(fine)) % len(good)])
+        return {"clean": clean[places.to(clean.device)], "which": which[places]}
 
     def _rolled(self, which: Tensor, attempt: int) -> Tensor:
         x, _ = self.start(len(which), self.rng("latents", attempt))
@@ -352,16 +362,18 @@ class Renoised(Trajectory):
         about = (
             f"{self.model.signature} {self.model.dtype} {self.model.mixed} {self.model.device.type} {self.model.rows}"
         )
-        about += f" {self.seed} {self.purpose} {self.grid} {self.guidance} {self.latents} {self.accepting}"
+        about += (
+            f" {self.seed} {self.purpose} {self.grid} {self.guidance} {self.latents} {self.accepting} {ATTEMPTS} places"
+        )
         about += hash_tensors(roles)
         return hashlib.sha256(about.encode()).hexdigest()
 
     def state(self) -> dict[str, Tensor]:
-        return {} if self._clean is None else {"clean": self._clean}
+        return {} if self._clean is None else {"clean": self._clean, "which": self._of}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         if state:
-            self._clean = state["clean"].to(self.model.device)
+            self._clean, self._of = state["clean"].to(self.model.device), state["which"].cpu()
 
 
 class Reused:

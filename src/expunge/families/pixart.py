@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ExpungeError
 from ..model import Condition, Span
 from ..processes import Discrete
 from ..scope import PIXART
@@ -29,6 +30,12 @@ class PixArt(Discrete):
     def spans(self, prompt: str) -> list[Span]:
         said = prompt.lower().strip()  # as the pipeline does
         return [Span.of(self.pipeline.tokenizer, said, len(self.pipeline.tokenizer(said).input_ids[: self.positions]))]
+
+    def tokens(self, name: str, text: str) -> list[int]:
+        return super().tokens(name, text.lower().strip())
+
+    def kohya(self, module: str) -> str:
+        raise ExpungeError(f"no tool loads kohya's names for {module} of PixArt; use lora, delta or diffusers")
 
     def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[tuple[Any, ...], dict[str, Any]]:
         text, mask = condition.tensors["text"].to(self.dtype), condition.tensors["mask"]

@@ -38,6 +38,10 @@ class StableDiffusionXL(Discrete):
         zeros = {k: torch.zeros_like(found.tensors[k]) for k in ("text", "pooled")}
         return Condition({**found.tensors, **zeros}, (None,))
 
+    def captions(self, texts: Sequence[str]) -> Condition:
+        said, empty = self.encode(texts), self.empty()
+        return Condition.cat([said[[i]] if text else empty for i, text in enumerate(texts)])
+
     def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[tuple[Any, ...], dict[str, Any]]:
         text, pooled, ids = (condition.tensors[k].to(self.dtype) for k in ("text", "pooled", "time_ids"))
         more = {"text_embeds": pooled, "time_ids": ids}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..edit import Edit
-from ..errors import ExpungeError, unknown
+from ..errors import ExpungeError, Pickled, unknown
 from ..files import hash_file, read_tensors
 from ..format import Format
 from ..model import Model
@@ -60,10 +60,10 @@ def read(path: Path, model: Model, *, allow_pickle: bool = False) -> Edit:
 def _tensors(path: Path, allow_pickle: bool) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
     try:
         tensors, metadata = read_tensors(path)
-        return tensors, metadata | _beside(path)
-    except ExpungeError:
-        if not (allow_pickle and path.is_file()):
-            raise
+        return tensors, _beside(path) | metadata
+    except Pickled as error:
+        if not allow_pickle:
+            raise ExpungeError(f"{error}, or give --allow-pickle, which opens it for its tensors alone") from error
     try:
         with warnings.catch_warnings(action="ignore"):
             return _flat(torch.load(path, map_location="cpu", weights_only=True)), {}

@@ -35,6 +35,7 @@ class Kohya(Format):
     """A1111 and ComfyUI read it."""
 
     kind: ClassVar[str] = "kohya"
+    factored: ClassVar[bool] = True
     about: ClassVar[str] = "a LoRA for A1111 and ComfyUI"
 
     def write(self, edit: Edit, model: Model, path: Path, rank: int | None) -> str:
@@ -56,12 +57,13 @@ class Kohya(Format):
         downs = [key for key in tensors if key.startswith(HEAD) and key.endswith(".lora_down.weight")]
         if not downs:
             return None
-        ours = {named(model, n): n for n in (p.removesuffix(".weight") for p in model.parameters())}
+        own = [p.removesuffix(".weight") for p in model.parameters()]
+        ours = {f"{HEAD}{model.component}_{n.replace('.', '_')}": n for n in own} | {named(model, n): n for n in own}
         found, used = dict[str, Tensor](), set[str]()
         for key in downs:
             name = key.removesuffix(".lora_down.weight")
             if name not in ours:
-                raise ExpungeError(f"{name} is no module of {model.name!r}; open the model that it was made for")
+                raise ExpungeError(f"{name} is no module of {model.name!r} by kohya's or diffusers' names of its kind")
             up, alpha = f"{name}.lora_up.weight", f"{name}.alpha"
             found |= paired(f"{ours[name]}.weight", tensors[key], tensors.get(up), tensors.get(alpha))
             used |= {key, up, alpha}

@@ -32,6 +32,7 @@ class Lora(Format):
     """`pipeline.load_lora_weights` reads it."""
 
     kind: ClassVar[str] = "lora"
+    factored: ClassVar[bool] = True
     about: ClassVar[str] = "a LoRA for diffusers and peft: pipeline.load_lora_weights"
 
     def write(self, edit: Edit, model: Model, path: Path, rank: int | None) -> str:
@@ -85,11 +86,17 @@ def adapter(metadata: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def scale(about: Mapping[str, Any], module: str, rank: int) -> float | None:
-    """The module's alpha by what the file says of its part of the pipeline; None if it says nothing."""
+    """The module's alpha by what the file says of its part of the pipeline; None if it says nothing.
+
+    Raises ExpungeError if it says something else than a number.
+    """
     heads = [key.removesuffix("lora_alpha") for key in about if key.endswith("lora_alpha")]
     head = max((h for h in heads if module.startswith(h)), key=len, default=None)
     if head is None:
         return None
     own = about.get(f"{head}alpha_pattern") or {}
-    alpha = float(next((a for m, a in own.items() if module.endswith(m)), about[f"{head}lora_alpha"]))
+    try:
+        alpha = float(next((a for m, a in own.items() if module.endswith(m)), about[f"{head}lora_alpha"]))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ExpungeError(f"the file says no number as {head}lora_alpha of {module}; save the LoRA again") from error
     return alpha * rank**0.5 if about.get(f"{head}use_rslora") else alpha

@@ -85,6 +85,12 @@ class Ablation(Trained):
         """For each concept, words of the vocabulary near its anchor, or near the style."""
         return [model.neighbours(c.anchor or c.name, self.words, [c.name]) if self.words else [] for c in concepts]
 
+    def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
+        """Also what its files hold, not where they lie."""
+        files = {"file": self.file, "picture": self.picture}
+        held = {name: hash_file(path) for name, path in files.items() if path is not None}
+        return super().describe(model, concepts, seed) | ({"files": held} if held else {})
+
     def part(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Retarget:
         said, anchors = zip(*self.pairs(concepts, self.near(model, concepts)), strict=True)
         conditions = {"sample": model.encode(anchors), "empty": model.empty(), "moved": model.encode(said)}

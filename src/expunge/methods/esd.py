@@ -85,7 +85,7 @@ class ESD(Rolled):
         needs = self.needs(pushes)
         texts = {"concept": [row.c for row in pushes], "reference": [row.r for row in pushes]}
         conditions = {"sample": model.encode([row.p for row in pushes]), "empty": model.empty()}
-        conditions |= {role: model.encode(said) for role, said in texts.items() if role in needs}
+        conditions |= {role: model.captions(said) for role, said in texts.items() if role in needs}
         roles = Roles(conditions, tuple(role for role in conditions if role in needs))
         attribute = torch.tensor([row.attribute for row in pushes])
         return Erase(self, roles, self.route(model, roles, learner, seed, answered=True), attribute)
