@@ -249,12 +249,26 @@ def told(found: Mapping[str, Any]) -> str:
     mean = f"{100 * found['others_base']:.1f} → {100 * found['others']['value']:.1f}"
     cost = f"{found['passes']:,} | {found['seconds']:.1f}" if "passes" in found else "– | –"
     more = f" (subject {100 * found['subject']:.0f})" if found["subject"] is not None else ""
-    head = f"| {found['case']} | {found['method']} | {gone}{more} | {other} | {mean}"
+    head = f"| {found['method']} | {gone}{more} | {other} | {mean}"
     return f"{head} | {share(found['collapse'])} | {cost} |"
 
 
-HEAD = """| concept | method | named | synonym | implied | worst other | mean of others | collapsed | passes | seconds |
-|---|---|---|---|---|---|---|---|---|---|"""
+HEAD = """| method | named | synonym | implied | worst other | mean of others | collapsed | passes | seconds |
+|---|---|---|---|---|---|---|---|---|"""
+
+
+def title(case: Case) -> str:
+    """The heading of a concept's table."""
+    what = ", ".join(f'"{name}"' for name in case.concepts)
+    return f"\n**{case.name}**: {what}\n\n{HEAD}"
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The tables of a recorded run."""
+    for case in CASES:
+        own = [told(row) for row in rows if row["case"] == case.name]
+        if own:
+            print("\n".join([title(case), *own]))
 
 
 def main() -> None:
@@ -267,18 +281,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of every training")
     parser.add_argument("--set", action="append", default=[], help="key=value for every trained method, to try rates")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--show", action="store_true", help="print the tables of that file, measure nothing")
     options = parser.parse_args()
+    rows: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    if options.show:
+        show(rows)
+        return
     model, judge = load("smallworld"), load_judge(smallworld.path())
     looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
     cases = [c for c in CASES if c.name in (options.case or [c.name])]
     cells = {case.name: chosen(case, options.pictures, options.others) for case in cases}
     base = looker(model, asked([c for own in cells.values() for c in own]), "judging base")
-    rows: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
     changes = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in options.set)}
-    print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
             own = cells[case.name]
+            tqdm.write(title(case))
             first = scores(own, base, "base", case.concepts)
             rows.append(row(case, "base", own, first, first, {r: base[r] for r in asked(own)}))
             tqdm.write(told(rows[-1]))
