@@ -16,7 +16,7 @@ demo: .venv/ready
 	$(BIN)/expunge demo --out demo
 
 test: .venv/ready
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

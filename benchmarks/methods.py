@@ -59,6 +59,8 @@ class Case:
     memory: int | None = None
     tuned: str | None = None
     within: str | None = None
+    joined: bool = False
+    """Whether methods are told all concepts as one."""
 
 
 STYLED = tuple(f"a {thing} {at} [by {{}}]" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE)
@@ -90,6 +92,7 @@ CASES = (
         ("hazard sign", "stop sign", "poison sign"),
         prompts=tuple(f"a {thing} {at} [with a {{}}]" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),
     ),
+    Case("all signs, as one prompt", ("hazard sign", "stop sign", "poison sign"), joined=True),
     Case(
         "memory",
         (MEMORIES[0].caption,),
@@ -134,7 +137,8 @@ METHODS: dict[str, Callable[[Case], tuple[str, dict[str, Any]]]] = {
 
 def concepts(case: Case, method: Method) -> list[Concept]:
     anchor = case.anchor if method.anchors else None
-    return [Concept(name=name, anchor=anchor, within=case.within) for name in case.concepts]
+    names = [", ".join(case.concepts)] if case.joined else case.concepts
+    return [Concept(name=name, anchor=anchor, within=case.within) for name in names]
 
 
 def recipe(case: Case, method: str, folder: Path) -> Recipe | None:
@@ -142,7 +146,7 @@ def recipe(case: Case, method: str, folder: Path) -> Recipe | None:
     if method == "tuned":
         return preset(case.tuned) if case.tuned else None
     kind, options = METHODS[method](case)
-    if case.within and kind != "esd":
+    if (case.within and kind != "esd") or (case.joined and kind not in ("esd", "sdd")):
         return None
     if kind == "ablation" and case.memory is not None:
         file = folder / "memory.png"
