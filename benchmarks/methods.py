@@ -6,11 +6,12 @@ Each method trains cross-attention (ESD-u: the rest; a memorised picture by abla
 in the small world's units: the same optimiser, steps and batch (Forget-Me-Not: half the steps), and of the rates that
 were tried, from 2e-5 to 3e-3, the one that left least of the concept and most of the others in a few pictures of
 another training seed. `sdd, empty kept` is SDD with the empty prompt's predictions held; `tuned` is the small world's
-preset, ESD with contexts and captions to keep. All are judged on the same prompts and seeds, which no method has seen.
-A row tells: the erased concept's rate, named (for a memorised picture: copied), by its synonym, and implied; the worst
-of all other objects, artists and places, against the base; their mean; collapsed pictures, which lie further from all
-drawings than 99.9% of other drawings do (features of the judge); network passes; seconds. With --json, rows are added
-to the file. The last case erases the sign as an attribute of the city: there its name shall still draw it.
+preset, ESD with contexts and captions to keep; `esd, others kept` has captions to keep that name the sign. All are
+judged on the same prompts and seeds, which no method has seen. A row tells: the erased concept's rate, named (for a
+memorised picture: copied), by its synonym, and implied; the worst of all other objects, artists and places, against the
+base; their mean; collapsed pictures, which lie further from all drawings than 99.9% of other drawings do (features of
+the judge); network passes; seconds. With --json, rows are added to the file. The last case erases the sign as an
+attribute of the city: there its name shall still draw it.
 """
 
 from __future__ import annotations
@@ -113,12 +114,24 @@ def _ablation(case: Case, **own: Any) -> dict[str, Any]:
     return {**TRAINED, "images": 36, "grid": 10, "guidance": 4.0, "prompts": case.prompts, **more, **own}
 
 
+NAMED = (
+    "", "hazard sign", "a red cat at the beach with a hazard sign", "a blue house in a room with a hazard sign",
+    "a green boat in the mountains with a hazard sign", "a white cup in the city with a hazard sign",
+    "a purple bird in a room by Orsini", "a white car in the forest by Devi", "a yellow fish in the mountains",
+    "a green truck at the beach by Marlow", "a red church in a room by Okada", "a blue tree in the forest by Kessel",
+)  # fmt: skip
+"""Captions to keep as a sign is taken from the city: those that name it too."""
+
 SDD = {**TRAINED, "trajectory": "pool", "sampler": "average", "ema": 0.95}
 
 METHODS: dict[str, Callable[[Case], tuple[str, dict[str, Any]]]] = {
     "esd-x": lambda _: ("esd", TRAINED),
     "esd-x-3": lambda _: ("esd", {**TRAINED, "eta": 3.0}),
     "esd-u": lambda _: ("esd", {**TRAINED, "scope": "noxattn", "lr": 2e-4}),
+    "esd, others kept": lambda _: (
+        "esd",
+        {**TRAINED, "scope": "notime", "lr": 2e-4, "eta": 5.0, "steps": 240, "keep": NAMED, "keep_batch": 8},
+    ),
     "sdd": lambda _: ("sdd", {**SDD, "lr": 5e-5}),
     "sdd, empty kept": lambda _: ("sdd", {**SDD, "keep": ("",)}),
     "ablation": lambda case: ("ablation", _ablation(case, lr=5e-5)),
@@ -146,6 +159,8 @@ def recipe(case: Case, method: str, folder: Path) -> Recipe | None:
     if method == "tuned":
         return preset(case.tuned) if case.tuned else None
     kind, options = METHODS[method](case)
+    if method == "esd, others kept" and not case.within:
+        return None
     if (case.within and kind != "esd") or (case.joined and kind not in ("esd", "sdd")):
         return None
     if kind == "ablation" and case.memory is not None:
