@@ -265,7 +265,7 @@ def told(found: Mapping[str, Any]) -> str:
     gone = " | ".join(share(found.get(kind)) for kind in ("named", "synonym", "implied"))
     worst = found["worst"]
     other = f"{worst['subject']} {100 * worst['base']:.0f} → {share(worst)}"
-    mean = f"{100 * found['others_base']:.1f} → {100 * found['others']['value']:.1f}"
+    mean = f"{100 * found['others_base']:.0f} → {share(found['others'])}"
     cost = f"{found['passes']:,} | {found['seconds']:.1f}" if "passes" in found else "– | –"
     more = f" (subject {100 * found['subject']:.0f})" if found["subject"] is not None else ""
     head = f"| {found['method']} | {gone}{more} | {other} | {mean}"
