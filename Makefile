@@ -16,7 +16,7 @@ demo: .venv/ready
 	$(BIN)/expunge demo --out demo
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff check .

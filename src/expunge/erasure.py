@@ -112,7 +112,8 @@ def check_output(out: Path, resume: bool) -> Path:
 
 
 def check_snapshot(model: Model, method: Method, concepts: Sequence[Concept], out: Path, seed: int) -> None:
-    """Raises ExpungeError if the snapshot beside `out` is damaged or of another run than this one."""
+    """Raises ExpungeError if the snapshot beside `out` is damaged or of another run, or if this one cannot be."""
+    method.check(model, concepts)
     Snapshots(snapshot_path(out), fingerprint(method.describe(model, concepts, seed))).read()
 
 
