@@ -144,8 +144,14 @@ METHODS: dict[str, Callable[[Case], tuple[str, dict[str, Any]]]] = {
         {**TRAINED, "steps": 60, "lr": 1e-4, "images": 16, "grid": 10, "guidance": 4.0},
     ),
     "uce": lambda _: ("uce", preset("uce-2024").options),
+    "uce, others kept": lambda case: ("uce", {**preset("uce-2024").options, "keep": others(case)}),
     "rece": lambda _: ("uce", preset("rece-2024").options),
 }
+
+
+def others(case: Case) -> tuple[str, ...]:
+    """The empty text, and all objects and artists that the concept does not name."""
+    return ("", *(name for name in (*OBJECTS, *ARTISTS) if not any(says(c, name) for c in case.concepts)))
 
 
 def concepts(case: Case, method: Method) -> list[Concept]:
