@@ -3,7 +3,8 @@
     W = W₀ + B A        A (r, in), B (out, r), B = 0 at the start
 
 A convolution's kernel (out, in, k, k) counts as the matrix (out, in·k·k): A has shape (r, in, k, k), as in peft.
-The scale α/r is 1. Vectors (biases, norms) have no rank and stay.
+The scale α/r is 1. Vectors (biases, norms) have no rank and stay. peft's own layers would have to sit in the network,
+which here is teacher and student at once, by two sets of weights; peft loads what is exported, and tests hold it equal.
 """
 
 from __future__ import annotations
