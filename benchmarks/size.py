@@ -1,6 +1,6 @@
 """Memory and time at real size: pipelines of published shapes with random weights, nothing downloaded.
 
-    python benchmarks/size.py [--size sd1|sdxl|flux]... [--batch N]... [--device auto] [--steps 3] [--json FILE]
+    python benchmarks/size.py [--size sd1|sdxl|flux]... [--batch N]... [--device auto] [--steps 3] [--lora-rank R] [--json FILE]
 
 For each size and batch, each in a process of its own: seconds of a gradient step of ESD on cross-attention (renoised
 trajectory, so a step is four forward-equivalents and a backward) and the peak memory, plain, with --checkpointing, with
@@ -136,7 +136,9 @@ def peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def step(size: str, device: str, batch: int, steps: int, offload: bool, checkpointing: bool) -> dict[str, Any]:
+def step(
+    size: str, device: str, batch: int, steps: int, rank: int | None, offload: bool, checkpointing: bool
+) -> dict[str, Any]:
     """Seconds of a gradient step and peak memory."""
     model = built(size, device, offload=offload)
     if checkpointing:
@@ -147,10 +149,10 @@ def step(size: str, device: str, batch: int, steps: int, offload: bool, checkpoi
         assert loss == loss  # no NaN; reading it waits for the device
         marks.append(time.monotonic())
 
-    method = ESD(steps=steps + 1, batch=batch, grid=1, latents=1, lr=1e-5)
+    method = ESD(steps=steps + 1, batch=batch, grid=1, latents=1, lr=1e-5, lora_rank=rank)
     method.fit(model, [Concept(name="car")], on_step=note)
     return {
-        "size": size, "batch": batch, "offload": offload, "checkpointing": checkpointing,
+        "size": size, "batch": batch, "lora_rank": rank, "offload": offload, "checkpointing": checkpointing,
         "seconds": (marks[-1] - marks[0]) / steps, "peak_gib": peak(model.device),
         "weights_gib": model.bytes / GIB, "device": named(model.device),
     }  # fmt: skip
@@ -187,13 +189,16 @@ def main() -> None:
     parser.add_argument("--batch", action="append", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--lora-rank", type=int)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
     for size in options.size or ["sd1"]:
         for batch in options.batch or [1, 4]:
             for offload, checkpointing in ((False, False), (False, True), (True, False), (True, True)):
-                found = alone(step, size, options.device, batch, options.steps, offload, checkpointing)
+                found = alone(
+                    step, size, options.device, batch, options.steps, options.lora_rank, offload, checkpointing
+                )
                 rows.append(found)
                 flags = " ".join(f for f, on in (("--offload", offload), ("--checkpointing", checkpointing)) if on)
                 cost = f"{found['seconds']:7.2f} s a step, peak {found['peak_gib']:5.1f} GiB"
