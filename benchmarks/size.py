@@ -1,6 +1,6 @@
 """Memory and time at real size: pipelines of published shapes with random weights, nothing downloaded.
 
-    python benchmarks/size.py [--size sd1|sdxl|flux]... [--batch N]... [--device auto] [--steps 3] [--lora-rank R] [--json FILE]
+    python benchmarks/size.py [--size sd1|sdxl|flux]... [--batch N]... [--steps 3] [--lora-rank R] [--json FILE]
 
 For each size and batch, each in a process of its own: seconds of a gradient step of ESD on cross-attention (renoised
 trajectory, so a step is four forward-equivalents and a backward) and the peak memory, plain, with --checkpointing, with
