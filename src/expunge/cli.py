@@ -153,8 +153,8 @@ def erase(
         check_writable(picture)
     base = opened(model or chosen.model, device, precision, offload=offload, checkpointing=checkpointing)
     seed = chosen.seed if seed is None else seed
-    erasure.check_snapshot(base, built, wanted, out, seed)
     plan = erasure.make_plan(base, built, wanted)
+    erasure.check_snapshot(base, built, wanted, out, seed)
     say(describe(plan.row(), str(recipe or named)))
     edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume)
     if picture:
@@ -165,6 +165,11 @@ def erase(
         cost = edit.provenance["cost"]
         spent = f"{cost['passes']} network passes in {cost['calls']} calls, {cost['seconds']:.0f} s"
         print(f"{out}  ({spent}, hash {edit.hash[:12]})")
+
+
+def made(edit: Edit, out: Path, as_json: bool) -> None:
+    """Where an edit is, and which it is."""
+    show({"edit": str(out), "hash": edit.hash, **edit.provenance}) if as_json else print(f"{out}  ({edit.hash[:12]})")
 
 
 def drawn(model: Model, edit: Edit, prompts: Sequence[str], picture: Path) -> None:
@@ -394,7 +399,7 @@ def bring(
     check_writable(out)
     edit = read(file, opened(model, "cpu", precision), allow_pickle=allow_pickle)
     edit.save(out)
-    show({"edit": str(out), "hash": edit.hash, **edit.provenance}) if as_json else print(f"{out}  ({edit.hash[:12]})")
+    made(edit, out, as_json)
 
 
 @app.command()
@@ -410,7 +415,7 @@ def merge(
     edit = merged(pairs, out.stem)
     overlapping(pairs)
     edit.save(out)
-    show({"edit": str(out), "hash": edit.hash, **edit.provenance}) if as_json else print(f"{out}  ({edit.hash[:12]})")
+    made(edit, out, as_json)
 
 
 @app.command()

@@ -337,11 +337,11 @@ class Renoised(Trajectory):
         """The latents and whose they are. Raises ExpungeError if none is accepted."""
         which = self._which()
         clean = self._rolled(which, 0)
-        for again in range(1, ATTEMPTS):
-            bad = torch.nonzero(~self.accept(clean).cpu()).flatten()
-            if len(bad) > 0:
-                clean = clean.index_copy(0, bad.to(clean.device), self._rolled(which[bad], again))
-        fine = self.accept(clean).cpu()
+        fine, again = self.accept(clean).cpu(), 1
+        while again < ATTEMPTS and not fine.all():
+            bad = torch.nonzero(~fine).flatten()
+            clean = clean.index_copy(0, bad.to(clean.device), self._rolled(which[bad], again))
+            fine, again = self.accept(clean).cpu(), again + 1
         good = torch.nonzero(fine).flatten()
         if len(good) == 0:
             raise ExpungeError(f"{ATTEMPTS} times none of {len(clean)} pictures was accepted; give other captions")
