@@ -4,8 +4,9 @@
 
 For each size and batch, each in a process of its own: seconds of a gradient step of ESD on cross-attention (renoised
 trajectory, so a step is four forward-equivalents and a backward) and the peak memory, plain, with --checkpointing, with
---offload and with both; and UCE's seconds for 1 and 100 concepts. Memory is CUDA's peak of what is allocated; on a CPU
-the process's peak resident size, and the machine is named.
+--offload and with both; and UCE's seconds for 1 and 100 concepts. Memory is the peak of what tensors hold: CUDA's own
+count; on a CPU, which --offload does not help, counted at each operation, and beside it the process's peak resident
+size, in which the CPU's libraries keep copies of their own. The machine is named.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import multiprocessing
 import platform
 import resource
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from expunge import smallworld
 from expunge.concept import Concept
@@ -129,11 +133,40 @@ def built(size: str, device: str, *, offload: bool = False) -> Model:
     return family(pipeline, place(device), torch.bfloat16, name=size, offload=offload)
 
 
-def peak(device: torch.device) -> float:
-    """GiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / GIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+class Held(TorchDispatchMode):
+    """Bytes of all tensors' storages, those of `model` and those that operations return inside the block."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.device, self.now, self.most, self.seen = model.device, 0, 0, set[int]()
+        for part in model.parts().values():
+            for tensor in (*part.parameters(), *part.buffers()):
+                self.note(tensor)
+
+    def note(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.seen:
+            self.seen.add(key)
+            self.now += size
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self.drop, key, size)
+
+    def drop(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.now -= size
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.note, out)
+        return out
+
+    def peak(self) -> dict[str, float]:
+        """GiB."""
+        if self.device.type == "cuda":
+            return {"peak_gib": torch.cuda.max_memory_allocated(self.device) / GIB}
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"peak_gib": self.most / GIB, "process_gib": resident / GIB}
 
 
 def step(
@@ -150,10 +183,11 @@ def step(
         marks.append(time.monotonic())
 
     method = ESD(steps=steps + 1, batch=batch, grid=1, latents=1, lr=1e-5, lora_rank=rank)
-    method.fit(model, [Concept(name="car")], on_step=note)
+    with Held(model) as held:
+        method.fit(model, [Concept(name="car")], on_step=note)
     return {
         "size": size, "batch": batch, "lora_rank": rank, "offload": offload, "checkpointing": checkpointing,
-        "seconds": (marks[-1] - marks[0]) / steps, "peak_gib": peak(model.device),
+        "seconds": (marks[-1] - marks[0]) / steps, **held.peak(),
         "weights_gib": model.bytes / GIB, "device": named(model.device),
     }  # fmt: skip
 
@@ -161,12 +195,14 @@ def step(
 def closed(size: str, device: str, concepts: int) -> dict[str, Any]:
     """UCE's seconds."""
     model = built(size, device)
-    edit = UCE(keep=("",)).fit(model, [Concept(name=f"{i} car", anchor="boat") for i in range(concepts)])
+    asked = [Concept(name=f"{i} car", anchor="boat") for i in range(concepts)]
+    with Held(model) as held:
+        edit = UCE(keep=("",)).fit(model, asked)
     return {
         "size": size,
         "concepts": concepts,
         "seconds": edit.provenance["cost"]["seconds"],
-        "peak_gib": peak(model.device),
+        **held.peak(),
         "device": named(model.device),
     }
 
@@ -175,6 +211,16 @@ def named(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
+
+
+def told(found: dict[str, Any]) -> str:
+    resident = f", process {found['process_gib']:.1f}" if "process_gib" in found else ""
+    return f"peak {found['peak_gib']:5.1f} GiB{resident}  ({found['device']})"
+
+
+def flags(device: str) -> list[tuple[bool, bool]]:
+    """Pairs of --offload and --checkpointing that can differ there."""
+    return [(o, c) for o in (False, True) for c in (False, True) if not o or place(device).type != "cpu"]
 
 
 def alone(job: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
@@ -195,19 +241,17 @@ def main() -> None:
     rows = []
     for size in options.size or ["sd1"]:
         for batch in options.batch or [1, 4]:
-            for offload, checkpointing in ((False, False), (False, True), (True, False), (True, True)):
+            for offload, checkpointing in flags(options.device):
                 found = alone(
                     step, size, options.device, batch, options.steps, options.lora_rank, offload, checkpointing
                 )
                 rows.append(found)
-                flags = " ".join(f for f, on in (("--offload", offload), ("--checkpointing", checkpointing)) if on)
-                cost = f"{found['seconds']:7.2f} s a step, peak {found['peak_gib']:5.1f} GiB"
-                print(f"{size} batch {batch} {flags or 'plain':26} {cost}  ({found['device']})", flush=True)
+                said = " ".join(f for f, on in (("--offload", offload), ("--checkpointing", checkpointing)) if on)
+                print(f"{size} batch {batch} {said or 'plain':26} {found['seconds']:7.2f} s a step, {told(found)}")
         for concepts in (1, 100):
             found = alone(closed, size, options.device, concepts)
             rows.append(found)
-            cost = f"{found['seconds']:.2f} s, peak {found['peak_gib']:.1f} GiB"
-            print(f"{size} UCE, {concepts} concepts: {cost}", flush=True)
+            print(f"{size} UCE, {concepts} concepts: {found['seconds']:.2f} s, {told(found)}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

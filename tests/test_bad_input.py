@@ -175,13 +175,34 @@ CASES = [
     Case("text encoder taken away", f"{ERASE} --scope kv-text --offload", "which --offload takes away"),
     Case("UCE of what reads no text", "erase car --method uce-2024 --scope selfattn", "is no matrix that reads"),
     # formats
-    Case("unknown format", "export @good.safetensors --format lorra --out a", "unknown format 'lorra'; did you mean"),
-    Case("LoRA that needs a rank", "export @good.safetensors --format lora --out a", "give --rank"),
-    Case("rank of what has none", "export @good.safetensors --rank 2 --format delta --out a", "delta does not hold"),
-    Case("bias in a LoRA", "export @good.safetensors --format kohya --rank 2 --out a", "no matrix"),
+    Case(
+        "unknown format",
+        "export @good.safetensors --format lorra --out a.safetensors",
+        "unknown format 'lorra'; did you mean",
+    ),
+    Case("LoRA that needs a rank", "export @good.safetensors --format lora --out a.safetensors", "give --rank"),
+    Case(
+        "rank of what has none",
+        "export @good.safetensors --rank 2 --format delta --out a.safetensors",
+        "delta does not hold",
+    ),
+    Case("bias in a LoRA", "export @good.safetensors --format kohya --rank 2 --out a.safetensors", "no matrix"),
     Case("folder that is there", "export @good.safetensors --format diffusers --out folder", "is there already"),
-    Case("export of another model's", "export @other.safetensors --format delta --out a", "was made for 'elsewhere'"),
-    Case("export below a file", "export @good.safetensors --format delta --out file/a", "file is not a folder"),
+    Case(
+        "export of another model's",
+        "export @other.safetensors --format delta --out a.safetensors",
+        "was made for 'elsewhere'",
+    ),
+    Case(
+        "export below a file",
+        "export @good.safetensors --format delta --out file/a.safetensors",
+        "file is not a folder",
+    ),
+    Case(
+        "export to an unknown name",
+        "export @good.safetensors --format delta --out a.bin",
+        "end --out a.bin in .safetensors",
+    ),
     Case("missing import", "import @none.safetensors", "No such file"),
     Case("import of a pickle", "import @pickle.safetensors", "or give --allow-pickle"),
     Case(

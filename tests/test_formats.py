@@ -485,7 +485,7 @@ def test_single_files_that_are_none(single: Path, tmp_path: Path) -> None:
     with pytest.raises(ExpungeError, match="no checkpoint of tensors alone"):
         load(str(tmp_path / "bomb.ckpt"), device="cpu")
     save_file(whole, tmp_path / "alone.safetensors")
-    with pytest.raises(ExpungeError, match="cannot open"):
+    with pytest.raises(ExpungeError, match=r"alone.safetensors looks like \S+, whose configuration cannot be had"):
         load(str(tmp_path / "alone.safetensors"), device="cpu")
 
 

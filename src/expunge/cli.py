@@ -374,6 +374,8 @@ def export(
     chosen, edit = format_of(form), Edit.load(file)
     if rank and not chosen.factored:
         raise ExpungeError(f"--rank is of a LoRA's factors, which {form} does not hold; leave it out")
+    if not out.name.endswith(chosen.suffix):
+        raise ExpungeError(f"other tools know the file by its name: end --out {out} in {chosen.suffix}")
     check_writable(out)
     base = opened(model, "cpu", precision)
     edit.check(base)

@@ -25,6 +25,8 @@ class Format(ABC):
     about: ClassVar[str]
     factored: ClassVar[bool] = False
     """Whether it holds factors of a given rank."""
+    suffix: ClassVar[str] = ".safetensors"
+    """How the file's name must end for other tools to know it; empty for a folder."""
 
     @abstractmethod
     def write(self, edit: Edit, model: Model, path: Path, rank: int | None) -> str:

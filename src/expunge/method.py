@@ -176,6 +176,7 @@ class Trained(Training, Method):
         if keeper:
             keeper.load(trainer)
         train(trainer, objective, snapshots=keeper, on_step=on_step, label="erasing", note=lambda: f", {objective}")
+        trainer.optimiser.state.clear()  # the moments' room is the difference's
         found = trainer.parameters if self.result == "student" else trainer.result()
         return Edit(stored.difference(found, base), about | stamp() | {"cost": objective.cost()}, name)
 

@@ -70,8 +70,9 @@ class Trainer:
         self.parameters, self.options, self.extra, self.step = dict(parameters), options, extra, 0
         kind = torch.optim.AdamW if options.optimiser == "adamw" else torch.optim.Adam
         self.optimiser: torch.optim.Optimizer = kind(
-            self.parameters.values(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay
-        )
+            self.parameters.values(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay,
+            foreach=False,  # which would hold another copy of all parameters
+        )  # fmt: skip
         start = {k: v.detach().clone() for k, v in self.parameters.items()}
         self.average: dict[str, Tensor] | None = start if options.ema else None
 
@@ -79,12 +80,12 @@ class Trainer:
         """One gradient step on the sum of `terms`; returns the loss. Raises ExpungeError if it is not finite."""
         self._guard(terms)
         loss = torch.stack([*terms.values()]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._tame()
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.rate(self.step)
         self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)  # now: the next forward pass needs the room
         self.step += 1
         self._follow()
         return loss.item()
@@ -113,9 +114,8 @@ class Trainer:
             average.lerp_(self.parameters[name].detach(), 1 - momentum)
 
     def result(self) -> dict[str, Tensor]:
-        """The EMA where there is one, else the parameters."""
-        source = self.parameters if self.average is None else self.average
-        return {k: v.detach().clone() for k, v in source.items()}
+        """The EMA where there is one, else the parameters: these tensors themselves, not copies."""
+        return {k: v.detach() for k, v in (self.average or self.parameters).items()}
 
     def state(self) -> dict[str, Tensor]:
         """Everything the next step reads, as flat named tensors."""

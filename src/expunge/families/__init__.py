@@ -11,7 +11,7 @@ import torch
 
 from ..errors import ExpungeError, unknown
 from ..model import Model, quiet
-from .single_file import configuration, is_single, open_single
+from .single_file import BESIDE, configuration, is_single, open_single
 
 FAMILIES = {
     "StableDiffusionPipeline": "stable_diffusion.StableDiffusion",
@@ -108,7 +108,12 @@ def _open(model: str, dtype: torch.dtype) -> Any:
 
     file = Path(model).expanduser() if is_single(model) else None
     path = configuration(file) if file else _locate(model)
-    index = _index(path)
+    try:
+        index = _index(path)
+    except ExpungeError as error:
+        if not file:
+            raise
+        raise ExpungeError(f"{file} looks like {path}, whose configuration cannot be had; {BESIDE}") from error
     parts: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if file:
         return open_single(file, path, index["_class_name"], dtype, **parts)

@@ -49,9 +49,14 @@ def open_single(file: Path, config: str, pipeline: str, dtype: torch.dtype, **pa
         return opened
     except Exception as error:  # as above
         raise ExpungeError(
-            f"cannot open {file} as {config}: {first(error)}; if it is another model, put the model_index.json and the"
-            " parts' folders of its diffusers release beside it (their JSON and tokenizer files will do)"
+            f"cannot open {file} as {config}: {first(error)}; if it is another model, {BESIDE}"
         ) from error
+
+
+BESIDE = (
+    "put the model_index.json and the parts' folders of its diffusers release beside it (their JSON and tokenizer files"
+    " will do)"
+)
 
 
 def first(error: Exception) -> str:

@@ -19,6 +19,7 @@ class Folder(Format):
 
     kind: ClassVar[str] = "diffusers"
     about: ClassVar[str] = "a pipeline folder for diffusers: DiffusionPipeline.from_pretrained"
+    suffix: ClassVar[str] = ""
 
     def write(self, edit: Edit, model: Model, path: Path, rank: int | None) -> str:  # noqa: ARG002
         if path.exists():
