@@ -23,6 +23,7 @@ from expunge.model import Model, guide
 from expunge.objective import Learner
 from expunge.recipe import preset, preset_names
 from expunge.scope import SCOPES, select
+from expunge.steering import Steering
 from expunge.trajectory import Fresh, Pool, Roles
 from tiny import FAMILIES, VARIANTS, build
 
@@ -55,7 +56,7 @@ def test_a_rollout_is_the_stock_pipelines(family: str, cfg: float) -> None:
         pytest.skip("the stock pipeline has distilled guidance alone")
     x = model.noise(1, torch.Generator().manual_seed(3))
     prompt, seeds = "a red car", [torch.Generator().manual_seed(3)]
-    ours = rollout(model, model.encode([prompt]), model.empty(), seeds, Settings(steps=4, cfg=cfg))
+    ours = rollout(model, model.encode([prompt]), Steering.of(model, ()), seeds, Settings(steps=4, cfg=cfg))
     latents = model.denoise(x, torch.tensor([0]), model.encode([prompt]))[0][0] if flux else x
     more = {} if flux else {"guidance_scale": cfg}
     more |= {"use_resolution_binning": False} if family in ("pixart", "alpha") else {}

@@ -13,6 +13,7 @@ from conftest import TinyModel
 from expunge.families import Precision, load
 from expunge.generation import Settings, rollout
 from expunge.model import Condition, Model
+from expunge.steering import Steering
 
 SCHEDULERS = [DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, PNDMScheduler]
 
@@ -34,7 +35,7 @@ def stock(model: Model, prompt: str, seed: int, settings: Settings) -> torch.Ten
 
 def ours(model: Model, prompt: str, seed: int, settings: Settings) -> torch.Tensor:
     rngs = [torch.Generator().manual_seed(seed)]
-    return rollout(model, model.encode([prompt]), model.encode([""]), rngs, settings)
+    return rollout(model, model.encode([prompt]), Steering.of(model, ()), rngs, settings)
 
 
 @pytest.mark.parametrize("cfg", [1.0, 4.0])

@@ -34,8 +34,8 @@ __all__ = ["Concept", "Edit", "ExpungeError", "Model", "Request", "Settings", "e
 
 def __getattr__(name: str) -> Any:
     """Imports the public names on first use: `import expunge` takes milliseconds and no torch."""
-    if name == "smallworld":
-        return import_module(".smallworld", __name__)
+    if name in ("smallworld", "guidance"):
+        return import_module(f".{name}", __name__)
     if name in _PUBLIC:
         return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

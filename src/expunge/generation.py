@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,66 +19,114 @@ from tqdm import tqdm
 from .edit import Edit
 from .errors import ExpungeError
 from .files import whole, write_json
-from .model import Condition, Model, guide
+from .guided import Guidance
+from .model import Condition, Model
 from .picture import grid
+from .steering import Run, Steering
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How images are sampled: scheduler steps and guidance scale s (1: the prompt alone)."""
+    """How images are sampled: scheduler steps, guidance scale s (1: the prompt alone), and what else guides."""
 
     steps: int = 25
     cfg: float = 4.0
+    guidance: tuple[Guidance, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """What JSON can hold; without the guidance where there is none."""
+        found: dict[str, Any] = {"steps": self.steps, "cfg": self.cfg}
+        rules = [{"kind": g.kind, **g.model_dump(mode="json")} for g in self.guidance]
+        return found | ({"guidance": rules} if rules else {})
 
 
 @dataclass(frozen=True)
 class Request:
-    """One image to make: the prompt, and the seed of its noise (as torch.Generator().manual_seed(seed))."""
+    """One image to make: the prompt, the seed of its noise (as torch.Generator().manual_seed(seed)), and its own scale.
+
+    `cfg` is the guidance scale; None: that of the settings.
+    """
 
     prompt: str
     seed: int
+    cfg: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        return {k: v for k, v in asdict(self).items() if v is not None}
 
 
 @torch.no_grad()
 def rollout(
-    model: Model, prompts: Condition, empty: Condition, rngs: list[torch.Generator], settings: Settings
+    model: Model,
+    prompts: Condition,
+    steering: Steering,
+    rngs: list[torch.Generator],
+    settings: Settings,
+    s: float | Tensor | None = None,
 ) -> Tensor:
-    """Clean latents by the pipeline's own scheduler, a generator for each row: the stock loop, bit for bit in fp32."""
-    sampler = model.sampler(settings.steps, rngs)
-    both = Condition.cat([empty, prompts]) if settings.cfg != 1 else prompts
+    """Clean latents by the pipeline's own scheduler, a generator for each row: the stock loop, bit for bit in fp32.
+
+    `s` is the guidance scale, one for all or one for each row; None: that of the settings.
+    """
+    s = settings.cfg if s is None else s
+    sampler, run, empty = model.sampler(settings.steps, rngs), steering.begin(), steering.empty.repeat(len(prompts))
     x = torch.cat([model.noise(1, rng) for rng in rngs]) * sampler.sigma
     for i, t in enumerate(sampler.timesteps):
-        inputs = sampler.scale(torch.cat([x, x]) if settings.cfg != 1 else x, i)
-        prediction = model.predict(inputs, t, both)
-        if settings.cfg != 1:
-            unconditional, conditional = prediction.chunk(2)
-            prediction = guide(conditional, unconditional, settings.cfg)
+        prediction = guided(model, run, i, sampler.scale(x, i), t, prompts, empty, s)
         x = sampler.step(prediction, i, x)
     return x
+
+
+def guided(
+    model: Model, run: Run, i: int, x_t: Tensor, t: Tensor, prompts: Condition, empty: Condition, s: float | Tensor
+) -> Tensor:
+    """The prediction under classifier-free guidance and the run's rules: one call of the network."""
+    asked = run.asks(i)
+    rows = [prompts] if not asked and isinstance(s, float | int) and s == 1 else [empty, prompts]
+    rows += [run.condition(a).repeat(len(prompts)) for a in asked]
+    e = model.predict(torch.cat([x_t] * len(rows)), t, Condition.cat(rows)).chunk(len(rows))
+    if len(rows) == 1:
+        return e[0]
+    return run.steer(i, e[0], e[1], dict(zip(asked, e[2:], strict=True))).guide(e[1], e[0], s)
 
 
 def images(
     model: Model, requests: Sequence[Request], settings: Settings, *, batch: int = 0, label: str = "generating"
 ) -> Iterator[Tensor]:
     """Images (n, 3, H, W) in [-1, 1], `batch` at a time (0: `model.rows`), in the order of the requests."""
-    batch = batch or model.rows
+    batch, steering = batch or model.rows, Steering.of(model, settings.guidance)
     with tqdm(total=len(requests), desc=label, unit="image") as bar:
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
             rngs = [torch.Generator().manual_seed(r.seed) for r in part]
-            prompts, empty = model.encode([r.prompt for r in part]), model.empty().repeat(len(part))
-            yield model.decode(rollout(model, prompts, empty, rngs, settings))
+            prompts = model.encode([r.prompt for r in part])
+            yield model.decode(rollout(model, prompts, steering, rngs, settings, scales(part, settings)))
             bar.update(len(part))
 
 
+def scales(requests: Sequence[Request], settings: Settings) -> float | Tensor:
+    """The guidance scales of requests: one for all, or where they differ one for each row, (n, 1, 1, 1)."""
+    own = [settings.cfg if r.cfg is None else r.cfg for r in requests]
+    return own[0] if len({*own}) == 1 else torch.tensor(own).view(-1, 1, 1, 1)
+
+
 def check(model: Model, settings: Settings) -> None:
-    """Raises ExpungeError if the model's scheduler cannot take so many steps."""
+    """Raises ExpungeError if the model's scheduler cannot take so many steps, or a guidance would have no effect."""
     model.sampler(settings.steps, [torch.Generator()])
+    late = [g for g in settings.guidance if g.starts >= settings.steps]
+    if late:
+        raise ExpungeError(
+            f"{late[0].kind} first acts at step {late[0].starts} and there are {settings.steps}: nothing would change;"
+            " give more steps, or a shorter warmup"
+        )
+    if settings.cfg == 1 and any(g.negative for g in settings.guidance):
+        raise ExpungeError("a negative prompt works by guidance, which --cfg 1 turns off; give a larger --cfg")
 
 
 def passes(requests: int, settings: Settings) -> int:
     """Network passes of that many images."""
-    return requests * settings.steps * (1 if settings.cfg == 1 else 2)
+    asked = [sum(len(g.needs(i)) for g in settings.guidance) for i in range(settings.steps)]
+    return requests * sum(n + (2 if n or settings.cfg != 1 else 1) for n in asked)
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -89,7 +137,7 @@ def to_pil(image: Tensor) -> Image.Image:
 def file_name(model: Model, edits: Sequence[tuple[Edit, float]], request: Request, settings: Settings) -> str:
     """A readable name that ends in the hash of everything that determines the image."""
     stack = [(edit.hash, scale) for edit, scale in edits]
-    about = [model.signature, str(model.dtype), model.mixed, stack, asdict(request), asdict(settings)]
+    about = [model.signature, str(model.dtype), model.mixed, stack, request.row(), settings.row()]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     words = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:40] or "empty"
     return f"{words}-{request.seed}-{digest}.png"
@@ -102,26 +150,57 @@ def generate(
     out: str | Path,
     edits: Sequence[tuple[Edit, float]] = (),
 ) -> list[dict[str, Any]]:
-    """Writes a PNG for each request, each whole, skipping those already there; returns (and writes) their index.
+    """Writes a PNG for each request, as `drawn` does; returns (and writes) their index."""
+    names = drawn(model, requests, settings, Path(out), edits)
+    rows = [{**r.row(), "file": n} for n, r in zip(names, requests, strict=True)]
+    write_json(Path(out) / "images.json", rows)
+    return rows
 
+
+def drawn(
+    model: Model,
+    requests: Sequence[Request],
+    settings: Settings,
+    out: Path,
+    edits: Sequence[tuple[Edit, float]] = (),
+    label: str = "generating",
+    shard: tuple[int, int] = (0, 1),
+) -> list[str]:
+    """The names of the requests' PNGs in `out`: each is made whole, unless it is there.
+
+    Requests go in batches that a kill and a resume do not change: a batch that lacks a picture is made again, so that
+    the same rounding gives the same bits. `shard` (i, n) makes every n-th batch, from the i-th on.
     `edits` go on for the run; files are named after them too, so that those of different edits never meet. Raises
     ExpungeError if the model carries an edit already: its pictures could not be told from the base's.
     """
-    out = Path(out)
     if model.applied:
         raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off, and give it in `edits` instead")
     names = [file_name(model, edits, r, settings) for r in requests]
-    todo = {n: r for n, r in zip(names, requests, strict=True) if not (out / n).exists()}
+    wanted = dict(zip(names, requests, strict=True))
+    batches = [*batched(wanted, model.rows)][shard[0] :: shard[1]]
+    todo = [name for batch in batches if not all((out / n).exists() for n in batch) for name in batch]
     paths = (out / name for name in todo)
     with ExitStack() as applied:
         for edit, scale in edits:
             applied.enter_context(edit.on(model, scale))
-        for image in (image for part in images(model, [*todo.values()], settings) for image in part):
-            with whole(next(paths)) as temporary:
-                to_pil(image).save(temporary, format="PNG")
-    rows = [{**asdict(r), "file": n} for n, r in zip(names, requests, strict=True)]
-    write_json(out / "images.json", rows)
-    return rows
+        for part in images(model, [wanted[n] for n in todo], settings, label=label):
+            for image, path in zip(part, paths, strict=False):
+                keep(image, path)
+    return names
+
+
+def batched(names: Iterable[str], n: int) -> Iterator[list[str]]:
+    """In lists of n, the last of what is left."""
+    rest = [*names]
+    for start in range(0, len(rest), n):
+        yield rest[start : start + n]
+
+
+def keep(image: Tensor, path: Path) -> None:
+    """Writes a PNG, unless it is there."""
+    if not path.exists():
+        with whole(path) as temporary:
+            to_pil(image).save(temporary, format="PNG")
 
 
 def before_after(model: Model, edit: Edit, prompts: Sequence[str], settings: Settings, path: Path) -> None:

@@ -107,7 +107,8 @@ class Model(ABC):
 
     `applied` names the edits that are on the model at the moment; pictures that training draws once are kept in the
     folder `cache`, if there is one, named by their content. With `offload` text encoders and autoencoder are on the
-    device while they work alone. `component` is the denoiser's name in the pipeline.
+    device while they work alone. A `borrowed` pipeline is someone else's and stays as it is. `component` is the
+    denoiser's name in the pipeline.
     """
 
     pipeline: Any
@@ -117,6 +118,7 @@ class Model(ABC):
     name: str = "model"
     cache: Path | None = None
     offload: bool = False
+    borrowed: bool = False
     meter: Meter = field(default_factory=Meter)
     applied: list[str] = field(default_factory=list)
 
@@ -124,9 +126,15 @@ class Model(ABC):
     pure: ClassVar[int | None] = None
     """The time at which noise is pure, if that is one time alone."""
     component: ClassVar[str] = "unet"
+    texts: ClassVar[Mapping[str, str]] = {"text": "encoder_hidden_states"}
+    """Which arguments of the denoiser's forward hold a condition's texts; "a.b" is b of the dictionary a."""
+    halves: ClassVar[bool] = True
+    """Whether the stock pipeline asks for e(x_t, 0) and e(x_t, p) in one call."""
 
     def __post_init__(self) -> None:
         """Freezes the networks and moves them to the device; with `offload`, the denoiser alone."""
+        if self.borrowed:
+            return
         for name, part in self.parts().items():
             part.eval().requires_grad_(False)
             part.to("cpu" if self.offload and name != self.component else self.device)

@@ -78,6 +78,12 @@ def load(
     return opened
 
 
+def around(pipeline: Any) -> Model:
+    """A user's own diffusers pipeline as a Model, where it is; it stays as it is. Raises ExpungeError if unknown."""
+    adapter = _family(type(pipeline).__name__)
+    return adapter(pipeline, pipeline._execution_device, pipeline.dtype, borrowed=True)
+
+
 def place(name: str) -> torch.device:
     """The device of that name, "auto" for the best one. Raises ExpungeError unless a number can be read back."""
     name = default_device() if name == "auto" else name

@@ -25,6 +25,7 @@ class Flux(Flow):
 
     layout = FLUX
     component = "transformer"
+    halves = False
 
     @property
     def distilled(self) -> bool:

@@ -5,8 +5,8 @@ The transformer also predicts a variance, in a second half of its channels, whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class PixArt(Discrete):
 
     layout = PIXART
     component = "transformer"
+    texts: ClassVar[Mapping[str, str]] = {**Discrete.texts, "mask": "encoder_attention_mask"}
 
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         text, mask, _, _ = self.pipeline.encode_prompt(list(prompts), False, device=self.device)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ class StableDiffusion3(Flow):
 
     layout = SD3
     component = "transformer"
+    texts: ClassVar[Mapping[str, str]] = {**Flow.texts, "pooled": "pooled_projections"}
 
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         text, _, pooled, _ = self.pipeline.encode_prompt(

@@ -6,8 +6,8 @@ pipeline takes them when no negative prompt is given. The embedding of "" is som
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class StableDiffusionXL(Discrete):
     """StableDiffusionXLPipeline as a Model."""
 
     layout = UNET
+    texts: ClassVar[Mapping[str, str]] = {**Discrete.texts, "pooled": "added_cond_kwargs.text_embeds"}
 
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         text, _, pooled, _ = self.pipeline.encode_prompt(
