@@ -1,0 +1,50 @@
+"""The registry of judges and eyes: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ExpungeError, unknown
+from ..judge import Eye, Instrument, Judge
+from ..recipe import validated
+from .classifier import Classifier
+from .clip import Clip
+from .collapse import Collapse
+from .copies import Copies
+from .inception import Inception
+from .lpips import Lpips
+from .nudenet import NudeNet
+from .q16 import Q16
+from .world import World
+
+INSTRUMENTS: dict[str, type[Instrument]] = {
+    i.kind: i for i in (World, Collapse, Clip, Classifier, NudeNet, Q16, Copies, Inception, Lpips)
+}
+
+
+def instrument(spec: str | Mapping[str, Any]) -> Instrument:
+    """A judge or an eye from its name, or from `kind` and options. Raises ExpungeError if there is none such."""
+    options: dict[str, Any] = {"kind": spec} if isinstance(spec, str) else dict(spec)
+    kind = str(options.pop("kind", None))
+    if kind not in INSTRUMENTS:
+        raise unknown("judge", kind, INSTRUMENTS)
+    if isinstance(options.get("eye"), str | Mapping):
+        options["eye"] = eye(options["eye"])
+    return validated(INSTRUMENTS[kind], options, f"judge {kind}")
+
+
+def judge(spec: str | Mapping[str, Any]) -> Judge:
+    """As `instrument`. Raises ExpungeError for one that only compares pictures."""
+    found = instrument(spec)
+    if not isinstance(found, Judge):
+        raise ExpungeError(f"{found.kind} gives features and no verdicts; choose another judge")
+    return found
+
+
+def eye(spec: str | Mapping[str, Any]) -> Eye:
+    """As `instrument`. Raises ExpungeError for one that gives no features."""
+    found = instrument(spec)
+    if not isinstance(found, Eye):
+        raise ExpungeError(f"{found.kind} gives verdicts and no features; choose smallworld, clip or inception")
+    return found
