@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+
+from .rng import numpy_rng
 
 Z95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
@@ -13,7 +17,10 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One measured value. `model` is "base" or an edit's name; `low` and `high` bound the 95% interval."""
+    """One measured value. `model` is "base" or an edit's name; `low` and `high` bound the 95% interval.
+
+    `unit` is "%" for a share between 0 and 1, else what the value is counted in, or nothing.
+    """
 
     metric: str
     subject: str
@@ -23,12 +30,15 @@ class Score:
     low: float
     high: float
     higher_is_better: bool
+    unit: str = "%"
 
     def row(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f}% [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        if self.unit == "%":
+            return f"{100 * self.value:.1f}% [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        return f"{self.value:.3g}{self.unit} [{self.low:.3g}, {self.high:.3g}]"
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -60,3 +70,77 @@ def pooled(rows: Sequence[Score], *, metric: str, subject: str) -> Score:
     hits, n = sum(round(s.value * s.n) for s in rows), sum(s.n for s in rows)
     first = rows[0]
     return rate(hits, n, metric=metric, subject=subject, model=first.model, higher_is_better=first.higher_is_better)
+
+
+ROUNDS = 400
+"""Resamples of a bootstrap."""
+
+
+def bootstrap(n: int, statistic: Callable[[np.ndarray], float], rounds: int = ROUNDS) -> tuple[float, float, float]:
+    """The statistic of all n rows (given their numbers), and its 95% interval from resampled rows (Efron 1979).
+
+    The resamples' quantiles are moved so that their median is the value itself: a distance between sets, such as FID,
+    is larger on resamples, in which rows repeat. Raises ValueError if there are no rows.
+    """
+    if n < 1:
+        raise ValueError("nothing to resample")
+    rng, value = numpy_rng(0, "bootstrap"), statistic(np.arange(n))
+    found = np.array([statistic(rng.integers(n, size=n)) for _ in range(rounds)])
+    low, middle, high = np.quantile(found, [0.025, 0.5, 0.975])
+    return value, float(value + low - middle), float(value + high - middle)
+
+
+def mean(
+    values: Sequence[float], *, metric: str, subject: str, model: str, higher_is_better: bool, unit: str = ""
+) -> Score:
+    """The mean as a Score with a bootstrap interval."""
+    rows = np.asarray(values, dtype=np.float64)
+    value, low, high = bootstrap(len(rows), lambda i: float(rows[i].mean()))
+    return Score(
+        metric=metric, subject=subject, model=model, value=value, n=len(rows), low=low, high=high,
+        higher_is_better=higher_is_better, unit=unit,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A difference of two models on the same prompts and seeds, its 95% interval, and the chance of as much by luck."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval leaves 0 out: only then is the difference called one."""
+        return self.low > 0 or self.high < 0
+
+
+def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> Change:
+    """Two rates in pairs: after − before, Agresti and Min's interval (2005), McNemar's exact test (1947).
+
+    Raises ValueError unless there are as many of both, and at least one.
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"pairs need as many before ({len(before)}) as after ({len(after)}), at least one")
+    n, lost, won = len(before), *(_only(*pair) for pair in ((before, after), (after, before)))
+    d = (won - lost) / (n + 2)
+    half = Z95 * math.sqrt(max(0.0, (won + lost + 1) / (n + 2) - d * d) / (n + 2))
+    tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
+    return Change(value=(won - lost) / n, low=max(-1.0, d - half), high=min(1.0, d + half), p=min(1.0, 2 * tail), n=n)
+
+
+def _only(these: Sequence[bool], those: Sequence[bool]) -> int:
+    return sum(a and not b for a, b in zip(these, those, strict=True))
+
+
+def paired(before: Sequence[float], after: Sequence[float]) -> Change:
+    """Two means in pairs: after − before, with a paired bootstrap's interval and two-sided p."""
+    rows = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    rng = numpy_rng(0, "paired")
+    found = np.array([rows[rng.integers(len(rows), size=len(rows))].mean() for _ in range(ROUNDS)])
+    low, high = np.quantile(found, [0.025, 0.975])
+    p = 2 * min((found <= 0).mean(), (found >= 0).mean())
+    return Change(value=float(rows.mean()), low=float(low), high=float(high), p=float(min(1.0, p)), n=len(rows))

@@ -1,0 +1,150 @@
+"""Gallery: the pictures of one model for a list of requests, on disk, with what instruments say of them.
+
+Verdicts and features are kept beside the pictures under the instrument's identity, a batch at a time, so that a killed
+run repeats one batch at most and a second run looks at nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from .errors import ExpungeError
+from .generation import Request
+from .judge import Eye, Judge, Verdict
+from .picture import opened
+
+BATCH = 64
+"""Pictures that are looked at together."""
+
+Found = TypeVar("Found")
+
+
+def pixels(path: Path) -> Tensor:
+    """A PNG as (3, H, W) in [-1, 1]. Raises ExpungeError if it is damaged."""
+    try:
+        with Image.open(path) as picture:
+            rows = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    except OSError as error:
+        raise ExpungeError(f"cannot read {path}: {error}; remove it, and it is made again") from error
+    return torch.from_numpy(rows / 127.5 - 1).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """`files` in `folder`, one for each of `requests`; `model` is whose they are.
+
+    They are read as they are, or as squares of `side` pixels.
+    """
+
+    model: str
+    folder: Path
+    requests: Sequence[Request]
+    files: Sequence[str]
+    device: torch.device = torch.device("cpu")
+    side: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def only(self, keep: Callable[[Request], bool]) -> Gallery:
+        """Those pictures alone whose requests pass."""
+        kept = [(r, f) for r, f in zip(self.requests, self.files, strict=True) if keep(r)]
+        return replace(self, requests=[r for r, _ in kept], files=[f for _, f in kept])
+
+    def images(self, files: Sequence[str]) -> Tensor:
+        """(n, 3, H, W) in [-1, 1]."""
+        paths = [self.folder / name for name in files]
+        found = [pixels(p) if self.side is None else opened(p, self.side)[0] for p in paths]
+        return torch.stack(found).to(self.device)
+
+    def verdicts(self, judge: Judge) -> list[Verdict]:
+        """The judge's verdicts, in the order of the requests."""
+        known = Store(self.folder.parent / "verdicts" / f"{judge.kind}-{judge.identity()}.jsonl")
+        return known.complete(self.files, lambda names: judge.look(self.images(names)), f"judging by {judge.kind}")
+
+    def features(self, eye: Eye) -> Tensor:
+        """(n, d), in the order of the requests."""
+        known = Store(self.folder.parent / "features" / f"{eye.kind}-{eye.identity()}.jsonl")
+        rows = known.complete(self.files, lambda names: _rows(eye.features(self.images(names))), f"seen by {eye.kind}")
+        return torch.tensor(rows)
+
+    def distances(self, other: Gallery, eye: Eye) -> list[float]:
+        """Perceptual distance of each picture to the other gallery's for the same request."""
+        pairs = [f"{a}|{b}" for a, b in zip(self.files, other.files, strict=True)]
+
+        def compare(names: Sequence[str]) -> list[float]:
+            left, right = zip(*(name.split("|") for name in names), strict=True)
+            found: list[float] = eye.distance(self.images(left), other.images(right)).tolist()
+            return found
+
+        known = Store(self.folder.parent / "distances" / f"{eye.kind}-{eye.identity()}.jsonl")
+        return known.complete(pairs, compare, f"compared by {eye.kind}")
+
+
+def _rows(features: Tensor) -> list[list[float]]:
+    """To six digits: as many as float32 has."""
+    return [[float(f"{v:.6g}") for v in row] for row in features.tolist()]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A file of JSON lines [name, value]. A line that a kill cut short counts as none."""
+
+    path: Path
+
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
+            try:
+                name, value = json.loads(line)
+                found[name] = value
+            except ValueError:
+                continue
+        return found
+
+    def add(self, names: Sequence[str], values: Sequence[Any]) -> None:
+        """One write. Raises ExpungeError if the disk is full or the folder cannot be written."""
+        text = "".join(json.dumps([n, v]) + "\n" for n, v in zip(names, values, strict=True))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(b"\n" * self._torn() + text.encode())
+        except OSError as error:
+            raise ExpungeError(f"cannot write {self.path}: {error.strerror or error}; free some space") from error
+
+    def _torn(self) -> bool:
+        """Whether the last line was cut short."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) != b"\n"
+
+    def complete(
+        self, names: Sequence[str], find: Callable[[Sequence[str]], Sequence[Found]], label: str
+    ) -> list[Found]:
+        """The values of `names`: those that are missing are found, a batch at a time, and kept."""
+        known = self.read()
+        missing = [n for n in dict.fromkeys(names) if n not in known]
+        for batch in _batches(missing, label):
+            values = find(batch)
+            self.add(batch, values)
+            known |= dict(zip(batch, values, strict=True))
+        return [known[n] for n in names]
+
+
+def _batches(names: Sequence[str], label: str) -> Iterator[Sequence[str]]:
+    with tqdm(total=len(names), desc=label, unit="image", disable=not names) as bar:
+        for start in range(0, len(names), BATCH):
+            yield names[start : start + BATCH]
+            bar.update(len(names[start : start + BATCH]))

@@ -1,0 +1,28 @@
+"""CLIP score (Hessel et al. 2021, arXiv 2104.08718, without their factor 2.5): mean of cos(picture, its prompt)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, SerializeAsAny
+
+from ..gallery import Gallery
+from ..judge import Reader
+from ..metric import Metric, aligned
+from ..score import Score, mean
+
+
+class Alignment(Metric):
+    kind: ClassVar[str] = "clip-score"
+    about: ClassVar[str] = "mean cosine of a picture and its prompt in CLIP"
+    higher_is_better: ClassVar[bool] = True
+
+    eye: SerializeAsAny[Reader] = Field(description="the CLIP model")
+
+    @property
+    def reference(self) -> str:
+        return ""
+
+    def score(self, seen: Gallery, reference: Gallery) -> Score:  # noqa: ARG002
+        values = aligned(self.eye, seen).tolist()
+        return mean(values, metric=self.kind, subject=self.on, model=seen.model, higher_is_better=True)
