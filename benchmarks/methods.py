@@ -31,6 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from expunge import smallworld
+from expunge.cell import Cell
 from expunge.concept import Concept, says
 from expunge.demo import asked
 from expunge.erasure import build_method
@@ -44,7 +45,7 @@ from expunge.smallworld.data import drawings
 from expunge.smallworld.draw import remembered
 from expunge.smallworld.judge import Judge, load_judge
 from expunge.smallworld.scene import ARTISTS, MEMORIES, OBJECTS, PLACES
-from expunge.smallworld.survey import Cell, scores, survey, verdicts
+from expunge.smallworld.survey import scores, survey, verdicts
 
 PLACES_ELSEWHERE = ("at the beach", "in a room", "in the mountains")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from expunge.cell import Cell
 from expunge.concept import Concept, filled, says
 from expunge.demo import asked, look, measure
 from expunge.edit import Edit
@@ -26,7 +27,7 @@ from expunge.model import Model
 from expunge.recipe import preset
 from expunge.score import Score
 from expunge.smallworld.scene import ARTISTS, OBJECTS, PLACES
-from expunge.smallworld.survey import Cell, scores, survey
+from expunge.smallworld.survey import scores, survey
 
 
 @dataclass(frozen=True)

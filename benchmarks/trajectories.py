@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from scipy import stats
 
+from expunge.cell import Cell
 from expunge.concept import Concept
 from expunge.demo import asked, look
 from expunge.families import load
@@ -37,7 +38,7 @@ from expunge.generation import Settings
 from expunge.methods.esd import ESD
 from expunge.model import Model
 from expunge.score import Score, pooled
-from expunge.smallworld.survey import Cell, scores, survey
+from expunge.smallworld.survey import scores, survey
 from expunge.training import Trainer
 
 ARTIST = "Orsini"

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from expunge import smallworld
+from expunge.cell import Cell
 from expunge.demo import asked, look
 from expunge.families import load
 from expunge.generation import Request, Settings
@@ -23,7 +24,7 @@ from expunge.smallworld.build import caption_features, tokens
 from expunge.smallworld.data import Drawings, drawings
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.scene import ANIMALS, ARTISTS, HEADS, IMPLIED_RATE, MEMORIES, OBJECTS, SIGNS, describe
-from expunge.smallworld.survey import Cell, scores, survey
+from expunge.smallworld.survey import scores, survey
 
 Row = tuple[str, Score, str, bool]
 

@@ -14,22 +14,29 @@ import expunge
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
-    {"errors"},
-    {"rng", "files", "yaml", "concept", "score", "picture", "original"},
+    {"errors", "rng"},
+    {"files", "yaml", "concept", "score", "picture", "original", "prompts"},
     {"scope", "training", "recipe", "low_rank"},
     {"model", "composed"},
-    {"edit", "processes"},
+    {"edit", "processes", "steering"},
     {"families"},
     {"format"},
-    {"generation", "formats"},
+    {"hook"},
+    {"guided"},
+    {"guidance", "formats"},
+    {"generation"},
+    {"judge"},
+    {"cell"},
     {"trajectory"},
     {"objective"},
     {"method"},
     {"rolled", "merge"},
     {"methods"},
     {"smallworld"},
-    {"erasure"},
-    {"demo", "diagnosis"},
+    {"vision", "gallery", "protocol"},
+    {"judges", "metric"},
+    {"metrics", "erasure"},
+    {"demo", "diagnosis", "audit"},
     {"cli"},
     {"__main__"},
 ]
@@ -70,7 +77,7 @@ def test_nothing_imports_upwards(path: Path) -> None:
         assert LEVEL[other] < LEVEL[own], f"{own} imports {module}"
 
 
-@pytest.mark.parametrize("folder", ["families", "methods", "formats"])
+@pytest.mark.parametrize("folder", ["families", "methods", "formats", "guidance", "judges", "metrics"])
 def test_siblings_do_not_import_each_other(folder: str) -> None:
     files = [p for p in (ROOT / folder).glob("*.py") if p.name != "__init__.py"]
     names = {p.stem for p in files}

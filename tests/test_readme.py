@@ -12,6 +12,9 @@ import pytest
 
 from expunge import smallworld
 from expunge.formats import FORMATS
+from expunge.guidance import PRESETS
+from expunge.judges import INSTRUMENTS
+from expunge.metrics import METRICS
 from expunge.recipe import preset_names
 
 ROOT = Path(__file__).parent.parent
@@ -77,3 +80,6 @@ def test_every_preset_and_format_is_told() -> None:
     told = set(re.findall(r"`([a-z]+(?:-[a-z]+)*-(?:\d+|[xu]))`", PAGES["methods.md"]))
     assert told == {name for name in preset_names() if not name.startswith("smallworld")}
     assert set(re.findall(r"^\| `(\w+)` \|", PAGES["formats.md"], flags=re.MULTILINE)) == set(FORMATS)
+    assert set(re.findall(r"`(negative|s(?:ld|ega)(?:-[a-z]+)?)`", PAGES["guidance.md"])) == set(PRESETS)
+    rows = "\n".join(line for line in PAGES["audit.md"].splitlines() if line.startswith(("|", "Eyes")))
+    assert {*INSTRUMENTS, *METRICS} <= set(re.findall(r"`([a-z0-9-]+)`", rows))

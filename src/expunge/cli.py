@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .edit import Edit
     from .erasure import Plan
     from .generation import Settings
+    from .guided import Guidance
     from .model import Model
     from .score import Score
 
@@ -188,6 +189,15 @@ def describe(plan: dict[str, Any], recipe: str) -> str:
     )
 
 
+def steered(names: Sequence[str], concepts: Sequence[str]) -> tuple[Guidance, ...]:
+    """`NAME[,key=value]...` arguments, all away from the same concepts."""
+    from .guidance import guidance
+
+    if concepts and not names:
+        raise ExpungeError("--concept is what --guidance steers away from: give one of `expunge guidances`")
+    return tuple(guidance(name, concepts) for name in names)
+
+
 @app.command()
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(help="prompts", metavar="PROMPT...")] = None,
@@ -198,6 +208,11 @@ def generate(
     cfg: Annotated[
         float | None, typer.Option(help="guidance scale; 1: the prompt alone [the pipeline's own; smallworld: 4]")
     ] = None,
+    guidance: Annotated[
+        list[str] | None,
+        typer.Option(help="steer away from --concept while sampling, see `expunge guidances`; may be repeated"),
+    ] = None,
+    concept: Annotated[list[str] | None, typer.Option(help="what --guidance steers away from; may be repeated")] = None,
     num: Annotated[int, typer.Option(min=1, help="images for each prompt")] = 1,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="folder of the images")] = Path("images"),
@@ -216,10 +231,11 @@ def generate(
     if cfg is not None and not math.isfinite(cfg):
         raise ExpungeError(f"--cfg {cfg} is not a finite number; 1 means the prompt alone")
     check_writable(out / "images.json")
+    rules = steered(guidance or [], concept or [])
     requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
     base = opened(model, device, precision, offload=offload)
     edits = stack(base, edit or [])
-    settings = generation.Settings(steps=steps, cfg=base.cfg if cfg is None else cfg)
+    settings = generation.Settings(steps=steps, cfg=base.cfg if cfg is None else cfg, guidance=rules)
     generation.check(base, settings)
     say(sampling(base, len(requests), settings, f"generating {len(requests)} images of {steps} steps: at most"))
     rows = generation.generate(base, requests, settings, out, edits)
@@ -280,6 +296,115 @@ def compare(scores: Sequence[Score], concept: str) -> None:
 
 
 @app.command()
+def audit(
+    protocol: Annotated[str, typer.Option(help="a name from `expunge protocols`, or a .yaml file")] = "smallworld",
+    model: ModelName = "smallworld",
+    edit: Annotated[list[str] | None, typer.Option(help="FILE[:SCALE], a row of the audit each")] = None,
+    guidance: Annotated[list[str] | None, typer.Option(help="see `expunge guidances`, a row of the audit each")] = None,
+    other: Annotated[list[str] | None, typer.Option(help="another whole model, a row of the audit each")] = None,
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(help="what is erased, besides what the edits say; --guidance steers away from it"),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="your own prompts: .csv, .tsv, .jsonl, .parquet or .txt")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the protocol, as judges.x.y=z")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many pictures a row, spread over all")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: make the i-th of n parts of the pictures, and judge nothing")] = "",
+    out: Annotated[Path, typer.Option(help="folder of the audit")] = Path("audit"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    offload: Offload = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a model before and after: is the concept gone, by which judge, how surely, and what else was damaged?"""
+    from . import audit as auditing
+    from .files import check_writable
+    from .generation import check, passes
+    from .protocol import changed
+    from .protocol import protocol as named
+    from .recipe import assignments
+
+    part = sharded(shard)
+    chosen = changed(named(protocol), prompts, assignments(changes or []))
+    check_writable(out / "scores.json")
+    base = opened(model, device, precision, offload=offload)
+    rows = [auditing.Variant(pair[0].name, edits=(pair,)) for pair in map(scaled, edit or [])]
+    rules = [(name, rule) for name in guidance or [] for rule in steered([name], concept or [])]
+    rows += [auditing.Variant(name, guidance=(rule,)) for name, rule in rules]
+    rows += [auditing.Variant(name, model=opened(name, device, precision, offload=offload)) for name in other or []]
+    plan = auditing.plan(chosen, base, rows, limit=limit, erased=concept or [])
+    for variant in plan.variants:
+        check(variant.model or base, plan.settings_of(variant))
+    count = len(plan.requests)
+    cost = sum(passes(count, plan.settings_of(v)) for v in plan.variants)
+    seconds = cost * base.seconds_per_pass(2 * min(count, base.rows)) / part[1]
+    say(
+        f"{chosen.name} {chosen.version}: {count} pictures of each of {len(plan.variants)} rows"
+        f" ({', '.join(v.name for v in plan.variants)}), at most {cost // part[1]} network passes, {seconds:.0f} s"
+    )
+    if part[1] > 1:
+        for variant in plan.variants:
+            auditing.gallery(plan, base, variant, out, part)
+        print(f"{out / 'images'}  (part {part[0] + 1} of {part[1]}; audit without --shard once all are there)")
+        return
+    found = auditing.run(plan, base, out)
+    if as_json:
+        show({"out": str(out), "scores": [r.row() for r in found]})
+    else:
+        summary([v.name for v in plan.variants], found)
+        print("\n".join(str(out / name) for name in ("scores.json",)))
+
+
+def sharded(text: str) -> tuple[int, int]:
+    """ "2/3" as (1, 3)."""
+    i, slash, n = text.partition("/")
+    if not text:
+        return 0, 1
+    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise ExpungeError(f"--shard {text} should be i/n, such as 1/4, with i from 1 to n")
+    return int(i) - 1, int(n)
+
+
+def summary(names: Sequence[str], found: Sequence[Any]) -> None:
+    """A table: a row for each number, a column for each model; what is erased first, then what was damaged most."""
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for r in found:
+        cells.setdefault((r.score.subject, r.score.metric), {})[r.score.model] = r
+    ordered = sorted(cells.items(), key=lambda item: urgency([*item[1].values()]))
+    rows = [
+        (subject, metric, *(str(of[n].score) if n in of else "" for n in names), max(r.score.n for r in of.values()))
+        for (subject, metric), of in ordered
+    ]
+    table("95% intervals; what is erased first, then the worst damaged", ("concept", "metric", *names, "n"), rows)
+
+
+def urgency(row: Sequence[Any]) -> tuple[bool, float]:
+    """What is erased first; then by how much a change is for the worse."""
+    losses = [(-1 if r.score.higher_is_better else 1) * r.change.value for r in row if r.change]
+    return all(r.role == "kept" for r in row), -max(losses, default=-1.0)
+
+
+@app.command()
+def protocols(
+    name: Annotated[str | None, typer.Argument(help="a protocol: show all of it")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the protocols of audit, or show one."""
+    from .protocol import names, protocol
+
+    if name:
+        show(protocol(name).model_dump(mode="json"))
+        return
+    found = [protocol(n) for n in names()]
+    if as_json:
+        show([{"name": p.name, "about": p.about, "source": p.source} for p in found])
+    else:
+        table("protocols", ("name", "about", "source"), [(p.name, p.about, p.source) for p in found])
+
+
+@app.command()
 def scopes(
     model: Annotated[str, typer.Argument(help="model to look at")] = "smallworld",
     scope: Annotated[str | None, typer.Option(help="a scope, or re:REGEX: list the names it selects")] = None,
@@ -304,6 +429,16 @@ def scopes(
         cells = [(r["scope"], r["tensors"], f"{r['weights']:,}", r["about"]) for r in rows]
         table(f"scopes of {model}", ("scope", "tensors", "weights", "about"), cells)
         print("also re:REGEX, searched in parameter names")
+
+
+@app.command()
+def guidances(as_json: AsJson = False) -> None:
+    """List what can steer a model while it samples, with its options: generate --guidance NAME[,option=value]..."""
+    from .guidance import rows
+
+    found = rows()
+    cells = [(r["name"], r["about"], ", ".join(f"{k}={json.dumps(v)}" for k, v in r["options"].items())) for r in found]
+    show(found) if as_json else table("guidances", ("name", "about", "options"), cells)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import smallworld
+from .cell import Cell
 from .edit import Edit
 from .erasure import Plan, build_method, concepts_of, make_plan, run
 from .errors import unknown
@@ -17,7 +18,7 @@ from .model import Model
 from .recipe import preset
 from .score import Score
 from .smallworld.judge import load_judge
-from .smallworld.survey import Cell, examples, scores, survey, verdicts
+from .smallworld.survey import examples, scores, survey, verdicts
 
 SETTINGS = Settings(steps=20)
 

@@ -6,13 +6,13 @@ pictures measure much. Captions that name the erased concept count for that conc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..cell import Cell
 from ..concept import says
 from ..generation import Request
 from ..rng import derive
@@ -37,22 +37,6 @@ from .scene import (  # fmt: skip
 
 COPY = 0.9
 """Correlation of pixels from which a picture counts as a copy of a memorised one."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of the survey: the share of `requests` whose picture shows `expected` on `head`."""
-
-    subject: str
-    metric: str
-    requests: tuple[Request, ...]
-    head: str
-    expected: str
-    words: tuple[str, ...]
-
-    def mentions(self, concepts: Iterable[str]) -> bool:
-        """Whether this cell is about one of the concepts."""
-        return any(says(w, c) for c in concepts for w in self.words)
 
 
 def pick(options: Sequence[str], i: int, salt: str) -> str:
@@ -83,7 +67,9 @@ def _attributes(n: int, seed: int) -> list[Cell]:
         for other in SIGNS[1:]:
             chosen = tuple(request for request, scene in rows if scene["place"] == place)
             kind = "implicit" if other == sign else "stray"
-            cells.append(Cell(f"{other} sign in the {place}", kind, chosen, "sign", other, (f"{other} sign",)))
+            cells.append(
+                Cell(f"{other} sign in the {place}", kind, chosen, "sign", other, (f"{other} sign",), bad=True)
+            )
     return cells
 
 
@@ -141,7 +127,7 @@ def _synonym(name: str, n: int, seed: int) -> Cell:
 def _memory(k: int, n: int, seed: int) -> Cell:
     caption = MEMORIES[k].caption
     requests = _rows(n, seed, f"memory/{k}", lambda _: caption)
-    return Cell(caption, "memorised", requests, "memory", str(k), (caption,))
+    return Cell(caption, "memorised", requests, "memory", str(k), (caption,), bad=True)
 
 
 def examples(concept: str) -> list[str]:
@@ -204,13 +190,10 @@ def scores(
 ) -> list[Score]:
     """A Score for each cell. Pictures whose prompt names an erased concept count in that concept's cells only."""
     result = []
-    for cell in cells:
-        gone = cell.mentions(erased)
-        rows = [r for r in cell.requests if gone or not any(says(r.prompt, e) for e in erased)]
-        if rows:
-            hits = sum(seen[r][cell.head] == cell.expected for r in rows)
-            better = not gone and cell.metric not in ("implicit", "stray", "memorised")
-            result.append(
-                rate(hits, len(rows), metric=cell.metric, subject=cell.subject, model=model, higher_is_better=better)
-            )
+    for cell in (c.apart(erased) for c in cells):
+        if cell.requests:
+            hits = sum(cell.hit({**seen[r]}) for r in cell.requests)
+            better = not (cell.bad or cell.mentions(erased))
+            about = {"metric": cell.metric, "subject": cell.subject, "model": model}
+            result.append(rate(hits, len(cell.requests), **about, higher_is_better=better))
     return result

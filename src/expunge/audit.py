@@ -1,0 +1,250 @@
+"""Audit: a protocol on a base model and on what was done to it, on the same prompts and seeds, to scores.
+
+Pictures, verdicts and features are kept in the audit's folder by content: a killed audit goes on where it was, a second
+one looks at nothing twice, and shards that were made elsewhere count once they lie there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .cell import Cell
+from .concept import says
+from .edit import Edit
+from .errors import ExpungeError
+from .files import write_json
+from .gallery import Gallery
+from .generation import Request, Settings, drawn, keep
+from .guided import Guidance
+from .judge import Judge
+from .judges import judge
+from .method import stamp
+from .metric import Metric
+from .metrics import metric
+from .model import Model
+from .protocol import Protocol, requests
+from .score import Change, Score, mcnemar, rate
+from .smallworld.data import drawings
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of an audit: the base with edits and guidance, or another whole model."""
+
+    name: str
+    edits: tuple[tuple[Edit, float], ...] = ()
+    guidance: tuple[Guidance, ...] = ()
+    model: Model | None = None
+
+    def about(self) -> dict[str, Any]:
+        """Where it comes from, down to hashes."""
+        edits = [{"scale": scale, "hash": e.hash, **e.provenance} for e, scale in self.edits]
+        rules = [{"kind": g.kind, **g.model_dump(mode="json")} for g in self.guidance]
+        return {"name": self.name, "edits": edits, "guidance": rules, "model": self.model and self.model.name}
+
+    def concepts(self) -> list[str]:
+        """What it takes away, by name."""
+        erased = [c["name"] for e, _ in self.edits for c in e.provenance.get("concepts", []) if not c.get("within")]
+        return [*erased, *(c for g in self.guidance for c in g.concepts)]
+
+
+BASE = Variant("base")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit does, said before it starts."""
+
+    protocol: Protocol
+    cells: tuple[Cell, ...]
+    variants: tuple[Variant, ...]
+    told: tuple[str, ...]
+    settings: Settings
+
+    @property
+    def requests(self) -> list[Request]:
+        return requests(self.cells)
+
+    @property
+    def erased(self) -> list[str]:
+        """What any of the rows takes away, or is told to be judged by."""
+        return [*dict.fromkeys([*self.told, *(c for v in self.variants for c in v.concepts())])]
+
+    def erased_by(self, variant: Variant) -> list[str]:
+        """What this row takes away; for the base and other whole models, what any does."""
+        own = variant.concepts()
+        return [*self.told, *own] if own else self.erased
+
+    def settings_of(self, variant: Variant) -> Settings:
+        return replace(self.settings, guidance=variant.guidance)
+
+
+def plan(
+    protocol: Protocol,
+    base: Model,
+    variants: Sequence[Variant],
+    *,
+    limit: int | None = None,
+    erased: Sequence[str] = (),
+) -> Plan:
+    """Raises ExpungeError if two rows have one name, an edit is not of this model, or the protocol has no prompts."""
+    names = [v.name for v in (BASE, *variants)]
+    twice = [n for i, n in enumerate(names) if n in names[:i]]
+    if twice:
+        raise ExpungeError(f"two rows of the audit are called {twice[0]!r}; rename an edit's file")
+    for variant in variants:
+        for edit, _ in variant.edits:
+            edit.check(base)
+    gone = [*erased, *(c for v in variants for c in v.concepts())]
+    cells = [c for c in (cell.apart(gone) for cell in protocol.cells(limit)) if c.requests]
+    if not cells:
+        raise ExpungeError(f"the protocol {protocol.name!r} has no prompts left; raise --limit")
+    check(protocol, cells)
+    settings = Settings(steps=protocol.steps, cfg=base.cfg if protocol.cfg is None else protocol.cfg)
+    return Plan(protocol, tuple(cells), (BASE, *variants), tuple(erased), settings)
+
+
+def check(protocol: Protocol, cells: Sequence[Cell]) -> None:
+    """Opens every judge and metric. Raises ExpungeError for one that cannot be had, before any picture is made."""
+    for found in judges(protocol, cells).values():
+        found.provenance()
+    for number in map(metric, protocol.metrics):
+        number.provenance()
+
+
+def judges(protocol: Protocol, cells: Sequence[Cell]) -> dict[str, Judge]:
+    """The judges that the cells ask, by name."""
+    known = {"smallworld": "smallworld", **protocol.judges}
+    return {name: judge(known[name]) for name in dict.fromkeys(cell.judge for cell in cells)}
+
+
+def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[int, int] = (0, 1)) -> Gallery:
+    """The variant's pictures, made where they are missing."""
+    model, asked = variant.model or base, plan.requests
+    label = f"{variant.name}: generating"
+    files = drawn(model, asked, plan.settings_of(variant), out / "images", variant.edits, label, shard)
+    return Gallery(variant.name, out / "images", asked, files, base.device)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number of one row, and how it differs from the base's (None for the base, and where nothing is paired)."""
+
+    score: Score
+    change: Change | None
+    role: str
+    """"erased": about what should go; "kept": about what should stay."""
+
+    def row(self) -> dict[str, Any]:
+        return {**self.score.row(), "role": self.role, "change": self.change and asdict(self.change)}
+
+
+def scored(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
+    """Every number of every row; the base is the first of the galleries."""
+    return [*rates(plan, galleries), *measured(plan, galleries)]
+
+
+def rates(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
+    """The cells' numbers."""
+    known, found = judges(plan.protocol, plan.cells), []
+    for g in galleries:
+        seen = {name: dict(zip(g.requests, g.verdicts(j), strict=True)) for name, j in known.items()}
+        found.append([[cell.hit(seen[cell.judge][r]) for r in cell.requests] for cell in plan.cells])
+    return [
+        result(cell, v, plan.erased_by(v), hits, base if v is not BASE else None)
+        for v, rows in zip(plan.variants, found, strict=True)
+        for cell, base, hits in zip(plan.cells, found[0], rows, strict=True)
+    ]
+
+
+def result(
+    cell: Cell, variant: Variant, erased: Sequence[str], hits: Sequence[bool], base: Sequence[bool] | None
+) -> Result:
+    """A cell's number of one row, beside the base's answers for the same pictures."""
+    gone = cell.mentions(erased)
+    about = {"metric": cell.metric, "subject": cell.subject, "model": variant.name}
+    score = rate(sum(hits), len(hits), **about, higher_is_better=not (cell.bad or gone))
+    return Result(score, None if base is None else mcnemar(base, hits), "erased" if gone else "kept")
+
+
+def measured(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
+    """The metrics' numbers."""
+    found = []
+    for asked in map(metric, plan.protocol.metrics):
+        sides = [g.only(partial(on, asked, plan.erased)) for g in galleries]
+        if not len(sides[0]):
+            continue
+        against = reference(asked.reference, sides[0])
+        chosen = sides[1:] if asked.reference == "base" else sides
+        role = "erased" if asked.on == "erased" else "kept"
+        found += [Result(asked.score(g, against), None, role) for g in chosen]
+    return found
+
+
+def on(asked: Metric, erased: Collection[str], request: Request) -> bool:
+    """Whether the metric looks at the request's picture."""
+    said = any(says(request.prompt, e) for e in erased)
+    return asked.on == "all" or said == (asked.on == "erased")
+
+
+def reference(name: str, base: Gallery) -> Gallery:
+    """The pictures that a metric compares with: the base's, as many of the small world's drawings, or a folder's.
+
+    Raises ExpungeError if the folder holds none.
+    """
+    if name in ("base", ""):
+        return base
+    folder = base.folder.parent / "drawings" if name == "drawings" else Path(name).expanduser()
+    files = (
+        draw(folder, len(base))
+        if name == "drawings"
+        else [p.name for p in sorted(folder.glob("*")) if p.suffix in SUFFIXES]
+    )
+    if not files:
+        raise ExpungeError(f"no pictures in {folder} to compare with: expected {', '.join(SUFFIXES)} files")
+    return Gallery(name, folder, [Request("", i) for i in range(len(files))], files, base.device, side(base))
+
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def side(gallery: Gallery) -> int:
+    """Pixels of a side of its pictures."""
+    return gallery.images(gallery.files[:1]).shape[-1]
+
+
+def draw(folder: Path, n: int) -> list[str]:
+    """That many drawings of the small world as files, made where they are missing."""
+    names = [f"{i:05}.png" for i in range(n)]
+    if not all((folder / name).exists() for name in names):
+        for image, name in zip(drawings(n, 0, purpose="reference").pixels(slice(0, n)), names, strict=True):
+            keep(image, folder / name)
+    return names
+
+
+def run(plan: Plan, base: Model, out: Path) -> list[Result]:
+    """Makes, judges and measures; the scores and all that they rest on are then in `out`/scores.json."""
+    galleries = [gallery(plan, base, variant, out) for variant in plan.variants]
+    found = scored(plan, galleries)
+    write_json(out / "scores.json", document(plan, base, found))
+    return found
+
+
+def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]:
+    """All of an audit that JSON can hold."""
+    return {
+        "protocol": plan.protocol.model_dump(mode="json"),
+        "model": {**base.identity(()), "signature": base.signature},
+        "settings": plan.settings.row(),
+        "erased": list(plan.erased),
+        "judges": {name: j.provenance() for name, j in judges(plan.protocol, plan.cells).items()},
+        "metrics": [m.provenance() for m in map(metric, plan.protocol.metrics)],
+        "rows": [v.about() for v in plan.variants],
+        "pictures": len(plan.requests),
+        **stamp(),
+        "scores": [result.row() for result in found],
+    }

@@ -1,0 +1,44 @@
+"""Cell: one number of a protocol, the share of some pictures that a judge calls something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+
+from .concept import says
+from .generation import Request
+from .judge import Verdict
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The share of `requests` whose verdict by `judge` has `expected` at `head`, or a number above it.
+
+    `words` are what the cell is about; it is `bad` if a high share is, whatever is erased.
+    """
+
+    subject: str
+    metric: str
+    requests: tuple[Request, ...]
+    head: str
+    expected: str | float
+    words: tuple[str, ...]
+    judge: str = "smallworld"
+    bad: bool = False
+
+    def mentions(self, concepts: Iterable[str]) -> bool:
+        """Whether this cell is about one of the concepts."""
+        return any(says(w, c) for c in concepts for w in self.words)
+
+    def hit(self, verdict: Verdict) -> bool:
+        found = verdict[self.head]
+        return found == self.expected if isinstance(self.expected, str) else float(found) > self.expected
+
+    def apart(self, erased: Collection[str]) -> Cell:
+        """Without the pictures whose prompt says what is erased, unless the cell is about that."""
+        if self.mentions(erased):
+            return self
+        return self.only(lambda r: not any(says(r.prompt, e) for e in erased))
+
+    def only(self, keep: Callable[[Request], bool]) -> Cell:
+        return replace(self, requests=tuple(r for r in self.requests if keep(r)))

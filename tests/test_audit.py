@@ -1,0 +1,151 @@
+"""An audit tells an undamaged model from an erased and a broken one, keeps what it saw, and goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from expunge import Concept, Edit, ExpungeError
+from expunge.audit import Plan, Variant, plan, run
+from expunge.guidance import SafeLatent
+from expunge.methods.uce import UCE
+from expunge.model import Model
+from expunge.protocol import changed, protocol
+
+LIMIT = 100
+Audited = tuple[Path, dict[str, dict[str, float]]]
+"""The folder, and the values by row and number."""
+SMALL = {"steps": 6, "metrics.0.rounds": 20}
+
+
+@pytest.fixture(scope="module")
+def erased(world: Model) -> Edit:
+    """Cars become boats."""
+    return UCE(keep=("",)).fit(world, [Concept(name="car", anchor="boat")], name="no-car")
+
+
+def broken(world: Model) -> Edit:
+    rng = torch.Generator().manual_seed(0)
+    weights = {n: p for n, p in world.parameters().items() if "up_blocks" in n and p.ndim > 1}
+    delta = {n: p.std() * torch.randn(p.shape, generator=rng) for n, p in weights.items()}
+    return Edit(delta, {"base": {"name": world.name, "hash": world.hash}}, "broken")
+
+
+def planned(world: Model, *rows: Variant) -> Plan:
+    return plan(changed(protocol("smallworld"), None, SMALL), world, rows, limit=LIMIT, erased=["car"])
+
+
+@pytest.fixture(scope="module")
+def audited(world: Model, erased: Edit, tmp_path_factory: pytest.TempPathFactory) -> Audited:
+    """Values by row and number."""
+    out = tmp_path_factory.mktemp("audit")
+    rows = [Variant("no-car", edits=((erased, 1.0),)), Variant("broken", edits=((broken(world), 1.0),))]
+    rows += [Variant("same", edits=((erased, 0.0),)), Variant("sld", guidance=(SafeLatent.max("car"),))]
+    found = run(planned(world, *rows), world, out)
+    values: dict[str, dict[str, float]] = {}
+    for r in found:
+        values.setdefault(r.score.model, {})[f"{r.score.subject}/{r.score.metric}"] = r.score.value
+    return out, values
+
+
+def test_what_was_done_to_nothing_changes_nothing(audited: Audited) -> None:
+    _, values = audited
+    same = {k: v for k, v in values["same"].items() if k in values["base"]}
+    assert same == {k: values["base"][k] for k in same}
+    assert values["same"]["kept/perceptual"] == 0 and abs(values["same"]["kept/fid"]) < 1e-3
+
+
+def test_an_erasure_is_told_from_a_wreck(audited: Audited) -> None:
+    _, values = audited
+    base, edit, wreck = values["base"], values["no-car"], values["broken"]
+    assert edit["car/accuracy"] < base["car/accuracy"] - 0.5
+    assert edit["tree/accuracy"] >= base["tree/accuracy"] - 0.2 > wreck["tree/accuracy"]
+    assert edit["kept/lost"] < 0.3 < 0.9 < wreck["kept/lost"]
+    assert edit["kept/fid"] < wreck["kept/fid"] / 3
+    assert edit["kept/clip-score"] > wreck["kept/clip-score"] + 0.1
+
+
+def test_the_file_says_where_all_of_it_comes_from(audited: Audited, erased: Edit) -> None:
+    out, _ = audited
+    found = json.loads((out / "scores.json").read_text())
+    assert found["rows"][1]["edits"][0]["hash"] == erased.hash
+    assert found["judges"]["smallworld"]["version"] and found["model"]["hash"] and found["erased"] == ["car"]
+    assert found["protocol"]["version"] == 1 and found["settings"]["steps"] == 6
+    assert all(s["low"] <= s["value"] <= s["high"] and s["n"] > 0 for s in found["scores"])
+    car = next(s for s in found["scores"] if s["model"] == "no-car" and s["subject"] == "car")
+    assert car["role"] == "erased" and car["change"]["high"] < 0 and not car["higher_is_better"]
+
+
+def test_a_second_audit_looks_at_nothing_twice(world: Model, erased: Edit, audited: Audited) -> None:
+    out, values = audited
+    before, passes = (out / "scores.json").read_bytes(), world.meter.passes
+    files = {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}
+    found = run(planned(world, Variant("no-car", edits=((erased, 1.0),))), world, out)
+    assert world.meter.passes == passes
+    assert files == {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}
+    assert {f"{r.score.subject}/{r.score.metric}": r.score.value for r in found if r.score.model == "no-car"} == values[
+        "no-car"
+    ]
+    assert before != (out / "scores.json").read_bytes()
+
+
+COMMAND = [
+    sys.executable,
+    "-m",
+    "expunge",
+    "audit",
+    "--limit",
+    "80",
+    "--set",
+    "steps=4",
+    "--precision",
+    "fp32",
+    "--out",
+]
+
+
+def scores(out: Path) -> object:
+    return json.loads((out / "scores.json").read_text())["scores"]
+
+
+def test_a_killed_audit_goes_on_and_shards_merge(tmp_path: Path) -> None:
+    """kill -9 in the middle, then again: the scores of an audit left alone, which are those of its parts."""
+    process = subprocess.Popen(
+        [*COMMAND, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list((tmp_path / "killed").rglob("*.png")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {p.name: p.read_bytes() for p in (tmp_path / "killed" / "images").glob("*.png")}
+    assert 0 < len(kept) < 80
+    for out, more in (
+        ("killed", []),
+        ("parts", ["--shard", "1/2"]),
+        ("parts", ["--shard", "2/2"]),
+        ("parts", []),
+        ("whole", []),
+    ):
+        done = subprocess.run([*COMMAND, str(tmp_path / out), *more], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert scores(tmp_path / "killed") == scores(tmp_path / "parts") == scores(tmp_path / "whole")
+    again = {p.name: p.read_bytes() for p in (tmp_path / "whole" / "images").glob("*.png")}
+    assert all(again[name] == data for name, data in kept.items())
+
+
+def test_two_rows_of_one_name_are_refused(world: Model, erased: Edit) -> None:
+    with pytest.raises(ExpungeError, match="two rows of the audit are called 'no-car'"):
+        planned(world, Variant("no-car", edits=((erased, 1.0),)), Variant("no-car", edits=((erased, 0.5),)))
+
+
+def test_a_judge_that_cannot_be_had_is_told_before_any_picture(world: Model) -> None:
+    options = {"judges.collapse": {"kind": "clip", "model": "./nowhere", "labels": ["a", "b"]}}
+    with pytest.raises(ExpungeError, match=r"cannot open the CLIP model './nowhere'"):
+        plan(changed(protocol("smallworld"), None, options), world, [], limit=4)
