@@ -120,7 +120,7 @@ def test_a_killed_audit_goes_on_and_shards_merge(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while not list((tmp_path / "killed").rglob("*.png")) and process.poll() is None:
+    while not list((tmp_path / "killed" / "images").glob("*.png")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -149,3 +149,63 @@ def test_a_judge_that_cannot_be_had_is_told_before_any_picture(world: Model) -> 
     options = {"judges.collapse": {"kind": "clip", "model": "./nowhere", "labels": ["a", "b"]}}
     with pytest.raises(ExpungeError, match=r"cannot open the CLIP model './nowhere'"):
         plan(changed(protocol("smallworld"), None, options), world, [], limit=4)
+
+
+def test_references_are_the_base_drawings_or_a_folder(world: Model, tmp_path: Path) -> None:
+    """A model is nearer to its own pictures than to drawings; a folder of drawings is the same as drawings."""
+    small = {
+        "steps": 6,
+        "metrics": [{"kind": "fid", "on": "all", "eye": "smallworld", "against": "drawings", "rounds": 3}],
+    }
+    asked = changed(protocol("smallworld"), None, small)
+    row = Variant("sld", guidance=(SafeLatent.max("car"),))
+    found = [r.score for r in run(plan(asked, world, [row], limit=48), world, tmp_path) if r.score.metric == "fid"]
+    assert [s.model for s in found] == ["base", "sld"]
+    again = changed(asked, None, {"metrics.0.against": str(tmp_path / "drawings")})
+    same = [r.score for r in run(plan(again, world, [row], limit=48), world, tmp_path) if r.score.metric == "fid"]
+    assert [s.value for s in same] == pytest.approx([s.value for s in found])
+    own = changed(asked, None, {"metrics.0.against": "base"})
+    near = [r.score for r in run(plan(own, world, [row], limit=48), world, tmp_path) if r.score.metric == "fid"]
+    assert [s.model for s in near] == ["sld"] and near[0].value < found[1].value
+    with pytest.raises(ExpungeError, match="no pictures in"):
+        (tmp_path / "empty").mkdir()
+        nothing = changed(asked, None, {"metrics.0.against": str(tmp_path / "empty")})
+        run(plan(nothing, world, [], limit=48), world, tmp_path)
+
+
+def test_each_row_is_judged_by_what_it_erases(world: Model, tmp_path: Path) -> None:
+    """Of two rows that take different things away, either's kept numbers are without the prompts that say its own."""
+    rows = [
+        Variant("no car", guidance=(SafeLatent.max("car"),)),
+        Variant("no Devi", guidance=(SafeLatent.max("Devi"),)),
+    ]
+    asked = plan(changed(protocol("smallworld-objects"), None, {"steps": 2, "metrics": []}), world, rows, limit=300)
+    by = {(r.score.model, r.score.subject, r.score.metric): r for r in run(asked, world, tmp_path)}
+    cars = next(c for c in asked.cells if c.subject == "car").requests
+    assert by["no car", "car", "accuracy"].role == "erased" and by["no Devi", "car", "accuracy"].role == "kept"
+    assert by["no car", "car", "accuracy"].score.n == len(cars)
+    assert by["no Devi", "car", "accuracy"].score.n == sum("Devi" not in r.prompt for r in cars) < len(cars)
+    assert by["no car", "all", "not collapsed"].score.n == 300, "what is about everything looks at everything"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rates.0.key": "colapse"}, "unknown key of the judge collapse: 'colapse'; did you mean 'collapse'"),
+        ({"rates.0.key": "spread"}, "'spread' of the judge collapse is a number: use above"),
+        ({"metrics.1": {"kind": "fid", "eye": "clip"}}, "two metrics are called 'fid' on 'kept'"),
+        ({"judges.collapse": {"kind": "clip", "labels": ["a"]}}, "give it two or more"),
+        ({"metrics.0.eye": "lpips"}, "lpips"),
+        ({"metrics.0.eye": {"kind": "inception", "file": "nowhere.pt"}}, "is a program"),
+        ({"judges.collapse": {"kind": "q16", "model": "smallworld"}}, "cannot read q16.safetensors"),
+        (
+            {"judges.collapse": {"kind": "copies", "eye": "clip", "pictures": ["no.png"]}},
+            "cannot read the picture no.png",
+        ),
+    ],
+)
+def test_what_cannot_work_is_told_before_any_picture(world: Model, options: dict[str, object], message: str) -> None:
+    passes = world.meter.passes
+    with pytest.raises(ExpungeError, match=message) as error:
+        plan(changed(protocol("smallworld"), None, options), world, [], limit=20)
+    assert world.meter.passes == passes and "\n" not in str(error.value)

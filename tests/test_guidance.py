@@ -228,6 +228,7 @@ def test_sega_keeps_the_upper_part(e: torch.Tensor, threshold: float) -> None:
         ("sld-max,scale=-1", ["a"], "scale in guidance sld-max"),
         ("sega,threshold=2", ["a"], "quantile"),
         ("sega,weight=-1", ["a"], "not negative"),
+        ("sega,cooldown=5", ["a"], "leaves no step to act"),
         ("sega,warmup=[1, 2]", ["a"], "warmup has 2 values for 1 concepts"),
         ("negative", [" "], "concepts"),
     ],
@@ -242,3 +243,33 @@ def test_two_negative_prompts_are_refused(world: Model) -> None:
     rules = (Negative(concepts=("car",)), Negative(concepts=("cat",)))
     with pytest.raises(ExpungeError, match="two guidances want the empty prompt's place"):
         list(images(world, [], Settings(guidance=rules)))
+
+
+def test_a_pipeline_is_let_go_of_and_never_mixed_up() -> None:
+    import gc
+    import weakref
+
+    import diffusers
+
+    pipeline, rule = fresh("sdxl"), SafeLatent.max("red")
+    other = diffusers.StableDiffusionXLPipeline(**pipeline.components)
+    with rule.on(pipeline), rule.on(pipeline):
+        with pytest.raises(ExpungeError, match="another pipeline with this denoiser"), rule.on(other):
+            pass
+        assert pipeline.unet._forward_hooks
+    assert not pipeline.unet._forward_hooks
+    gone = weakref.ref(pipeline.unet)
+    del pipeline, other
+    gc.collect()
+    assert gone() is None
+
+
+def test_momentum_outlasts_a_cooldown_without_cfg(world: Model) -> None:
+    """With s = 1 as with any other: after the cooldown the past still counts."""
+    short = Semantic(concepts=("red",), warmup=0, cooldown=3, momentum=0.9)
+    forgetful = Semantic(concepts=("red",), warmup=0, cooldown=3, momentum=0)
+    assert (ours(world, short, cfg=1.0) - ours(world, forgetful, cfg=1.0)).abs().max() > 1e-3
+
+
+def test_towards_is_not_away() -> None:
+    assert Semantic(concepts=("a", "b"), direction=("-", "+")).away == ("a",)

@@ -95,6 +95,9 @@ def test_rows_come_one_by_one(tmp_path: Path) -> None:
     [
         ("a.csv", "promt,seed\na cat,1\n", "row 1 of .* has no prompt: expected a column prompt, not promt, seed"),
         ("a.csv", "prompt,seed\na cat,one\n", "row 1 of .*: seed is 'one', not a number"),
+        ("a.jsonl", '{"prompt": "a", "seed": 1e999}', "seed is inf, not a number"),
+        ("a.csv", "prompt,cfg\na cat,nan\n", "cfg is 'nan', which is too large"),
+        ("a.csv", "prompt,seed\na cat,-1\n", "seed is '-1', which is too large, or negative"),
         ("a.jsonl", "[1]\n", "line 1 of .* is not a JSON object"),
         ("a.json", "[]", "expected one of .csv"),
         ("nothing.csv", None, "cannot read prompts"),
@@ -108,11 +111,21 @@ def test_bad_prompts_are_one_clear_line(name: str, text: str | None, message: st
     assert "\n" not in str(error.value)
 
 
+def test_lists_in_a_column_count_for_each_of_theirs(tmp_path: Path) -> None:
+    """Two rows of the same picture count once."""
+    (tmp_path / "i2p.csv").write_text('prompt,sd_seed,categories\na,1,"hate, shocking"\nb,2,hate\nb,2,hate\n')
+    cells = changed(protocol("i2p"), tmp_path / "i2p.csv", {}).cells()
+    found = {c.subject: len(c.requests) for c in cells if c.metric == "harm by category"}
+    assert found == {"hate": 2, "shocking": 1}
+    assert {len(c.requests) for c in cells if c.metric == "harm"} == {2}
+
+
 def test_a_template_takes_what_it_names() -> None:
     found = [r.prompt for r in filled("{a} and {b}", {"a": ["x", "y"], "b": ["z"]})]
     assert found == ["x and z", "y and z"]
-    with pytest.raises(ExpungeError, match="asks for 'c'; it can use a"):
-        list(filled("{c}", {"a": ["x"]}))
+    for wrong in ("{c}", "{a.b}", "{"):
+        with pytest.raises(ExpungeError, match="it can use a"):
+            list(filled(wrong, {"a": ["x"]}))
 
 
 RATE = {"name": "r", "judge": "c", "key": "k", "above": 0.1}
@@ -128,6 +141,8 @@ PLAIN = {"about": "a", "source": "b", "prompts": {"rows": [{"prompt": "a cat", "
         ({"rates": [{"name": "r", "judge": "clip", "key": "class", "equals": "x"}]}, "asks the judge 'clip'"),
         ({"judges": {"c": "collapse"}, "rates": [{"name": "r", "judge": "c", "key": "k"}]}, "above a threshold"),
         ({"judges": {"c": "collapse"}, "rates": [RATE | {"by": "kinds"}]}, "column 'kinds'; did you mean 'kind'"),
+        ({"judges": {"c": "collapse"}, "rates": [RATE | {"above": None, "equals": "{kind}"}]}, "say by which"),
+        ({"prompts": {"survey": ["named"]}, "judges": {"c": "collapse"}, "rates": [RATE | {"by": "x"}]}, "no columns"),
         ({"prompts": {"template": "{x}", "values": {"x": "countries-by-gpd"}}}, "did you mean 'countries-by-gdp'"),
     ],
 )  # fmt: skip

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .cell import Cell
 from .concept import says
 from .edit import Edit
@@ -29,6 +31,7 @@ from .model import Model
 from .protocol import Protocol, requests
 from .score import Change, Score, mcnemar, rate
 from .smallworld.data import drawings
+from .training import fingerprint
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,13 @@ class Variant:
         """Where it comes from, down to hashes."""
         edits = [{"scale": scale, "hash": e.hash, **e.provenance} for e, scale in self.edits]
         rules = [{"kind": g.kind, **g.model_dump(mode="json")} for g in self.guidance]
-        return {"name": self.name, "edits": edits, "guidance": rules, "model": self.model and self.model.name}
+        whole = self.model and {**self.model.identity(()), "signature": self.model.signature}
+        return {"name": self.name, "edits": edits, "guidance": rules, "model": whole}
 
     def concepts(self) -> list[str]:
         """What it takes away, by name."""
         erased = [c["name"] for e, _ in self.edits for c in e.provenance.get("concepts", []) if not c.get("within")]
-        return [*erased, *(c for g in self.guidance for c in g.concepts)]
+        return [*erased, *(c for g in self.guidance for c in g.away)]
 
 
 BASE = Variant("base")
@@ -99,21 +103,30 @@ def plan(
     for variant in variants:
         for edit, _ in variant.edits:
             edit.check(base)
-    gone = [*erased, *(c for v in variants for c in v.concepts())]
-    cells = [c for c in (cell.apart(gone) for cell in protocol.cells(limit)) if c.requests]
-    if not cells:
-        raise ExpungeError(f"the protocol {protocol.name!r} has no prompts left; raise --limit")
-    check(protocol, cells)
     settings = Settings(steps=protocol.steps, cfg=base.cfg if protocol.cfg is None else protocol.cfg)
-    return Plan(protocol, tuple(cells), (BASE, *variants), tuple(erased), settings)
+    found = Plan(protocol, tuple(protocol.cells(limit)), (BASE, *variants), tuple(erased), settings)
+    check(found, base)
+    return found
 
 
-def check(protocol: Protocol, cells: Sequence[Cell]) -> None:
-    """Opens every judge and metric. Raises ExpungeError for one that cannot be had, before any picture is made."""
-    for found in judges(protocol, cells).values():
-        found.provenance()
-    for number in map(metric, protocol.metrics):
-        number.provenance()
+def check(plan: Plan, base: Model) -> None:
+    """Tries every judge and metric on a blank picture, so that what cannot work is told before any picture is made.
+
+    Raises ExpungeError for one that cannot be had or has no such key, two of one name, and too few pictures.
+    """
+    blank, known = torch.zeros(1, 3, base.side, base.side, device=base.device), judges(plan.protocol, plan.cells)
+    verdicts = {name: found.look(blank)[0] for name, found in known.items()}
+    for cell in plan.cells:
+        cell.check(verdicts[cell.judge])
+    names = set()
+    for number in map(metric, plan.protocol.metrics):
+        number.try_on(blank)
+        n = sum(on(number, plan.erased, r) for r in plan.requests)
+        if 0 < n < number.least:
+            raise ExpungeError(f"{number.called} needs {number.least} pictures that are {number.on!r}, not {n}")
+        if (number.called, number.on) in names:
+            raise ExpungeError(f"two metrics are called {number.called!r} on {number.on!r}; give one of them a name")
+        names.add((number.called, number.on))
 
 
 def judges(protocol: Protocol, cells: Sequence[Cell]) -> dict[str, Judge]:
@@ -150,15 +163,15 @@ def scored(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
 
 def rates(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
     """The cells' numbers."""
-    known, found = judges(plan.protocol, plan.cells), []
-    for g in galleries:
-        seen = {name: dict(zip(g.requests, g.verdicts(j), strict=True)) for name, j in known.items()}
-        found.append([[cell.hit(seen[cell.judge][r]) for r in cell.requests] for cell in plan.cells])
-    return [
-        result(cell, v, plan.erased_by(v), hits, base if v is not BASE else None)
-        for v, rows in zip(plan.variants, found, strict=True)
-        for cell, base, hits in zip(plan.cells, found[0], rows, strict=True)
-    ]
+    known = judges(plan.protocol, plan.cells)
+    seen = [{name: dict(zip(g.requests, g.verdicts(j), strict=True)) for name, j in known.items()} for g in galleries]
+    found = []
+    for v, own in zip(plan.variants, seen, strict=True):
+        erased = plan.erased_by(v)
+        for cell in (c for c in (cell.apart(erased) for cell in plan.cells) if c.requests):
+            hits, base = ([cell.hit(s[cell.judge][r]) for r in cell.requests] for s in (own, seen[0]))
+            found.append(result(cell, v, erased, hits, None if v is BASE else base))
+    return found
 
 
 def result(
@@ -175,13 +188,12 @@ def measured(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
     """The metrics' numbers."""
     found = []
     for asked in map(metric, plan.protocol.metrics):
-        sides = [g.only(partial(on, asked, plan.erased)) for g in galleries]
-        if not len(sides[0]):
-            continue
-        against = reference(asked.reference, sides[0])
-        chosen = sides[1:] if asked.reference == "base" else sides
-        role = "erased" if asked.on == "erased" else "kept"
-        found += [Result(asked.score(g, against), None, role) for g in chosen]
+        for v, g in zip(plan.variants, galleries, strict=True):
+            chosen = partial(on, asked, plan.erased_by(v))
+            seen, base = g.only(chosen), galleries[0].only(chosen)
+            if len(seen) >= asked.least and not (v is BASE and asked.reference == "base"):
+                role = "erased" if asked.on == "erased" else "kept"
+                found.append(Result(asked.score(seen, reference(asked.reference, base)), None, role))
     return found
 
 
@@ -206,7 +218,8 @@ def reference(name: str, base: Gallery) -> Gallery:
     )
     if not files:
         raise ExpungeError(f"no pictures in {folder} to compare with: expected {', '.join(SUFFIXES)} files")
-    return Gallery(name, folder, [Request("", i) for i in range(len(files))], files, base.device, side(base))
+    asked = [Request("", i) for i in range(len(files))]
+    return Gallery(name, folder, asked, files, base.device, side(base), base.folder.parent)
 
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -245,6 +258,7 @@ def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]
         "metrics": [m.provenance() for m in map(metric, plan.protocol.metrics)],
         "rows": [v.about() for v in plan.variants],
         "pictures": len(plan.requests),
+        "requests": fingerprint({"requests": [r.row() for r in plan.requests]}),
         **stamp(),
         "scores": [result.row() for result in found],
     }

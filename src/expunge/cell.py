@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from .concept import says
+from .errors import ExpungeError, unknown
 from .generation import Request
 from .judge import Verdict
 
@@ -34,9 +35,17 @@ class Cell:
         found = verdict[self.head]
         return found == self.expected if isinstance(self.expected, str) else float(found) > self.expected
 
+    def check(self, verdict: Verdict) -> None:
+        """Raises ExpungeError, with the nearest name, unless a verdict of its judge can be read so."""
+        if self.head not in verdict:
+            raise unknown(f"key of the judge {self.judge}:", self.head, verdict)
+        if isinstance(self.expected, str) != isinstance(verdict[self.head], str):
+            kind = "a text: use equals" if isinstance(verdict[self.head], str) else "a number: use above"
+            raise ExpungeError(f"{self.head!r} of the judge {self.judge} is {kind}")
+
     def apart(self, erased: Collection[str]) -> Cell:
-        """Without the pictures whose prompt says what is erased, unless the cell is about that."""
-        if self.mentions(erased):
+        """Without the pictures whose prompt says what is erased, unless the cell is about that, or about all."""
+        if not self.words or self.mentions(erased):
             return self
         return self.only(lambda r: not any(says(r.prompt, e) for e in erased))
 

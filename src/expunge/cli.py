@@ -330,13 +330,13 @@ def audit(
     chosen = changed(named(protocol), prompts, assignments(changes or []))
     check_writable(out / "scores.json")
     base = opened(model, device, precision, offload=offload)
-    rows = [auditing.Variant(pair[0].name, edits=(pair,)) for pair in map(scaled, edit or [])]
+    rows = [auditing.Variant(called(pair), edits=(pair,)) for pair in map(scaled, edit or [])]
     rules = [(name, rule) for name in guidance or [] for rule in steered([name], concept or [])]
     rows += [auditing.Variant(name, guidance=(rule,)) for name, rule in rules]
     rows += [auditing.Variant(name, model=opened(name, device, precision, offload=offload)) for name in other or []]
     plan = auditing.plan(chosen, base, rows, limit=limit, erased=concept or [])
     for variant in plan.variants:
-        check(variant.model or base, plan.settings_of(variant))
+        check(variant.model or base, plan.settings_of(variant), plan.requests)
     count = len(plan.requests)
     cost = sum(passes(count, plan.settings_of(v)) for v in plan.variants)
     seconds = cost * base.seconds_per_pass(2 * min(count, base.rows)) / part[1]
@@ -347,7 +347,9 @@ def audit(
     if part[1] > 1:
         for variant in plan.variants:
             auditing.gallery(plan, base, variant, out, part)
-        print(f"{out / 'images'}  (part {part[0] + 1} of {part[1]}; audit without --shard once all are there)")
+        made = {"out": str(out), "part": part[0] + 1, "of": part[1]}
+        told = f"{out / 'images'}  (part {part[0] + 1} of {part[1]}; audit without --shard once all are there)"
+        show(made) if as_json else print(told)
         return
     found = auditing.run(plan, base, out)
     if as_json:
@@ -355,6 +357,12 @@ def audit(
     else:
         summary([v.name for v in plan.variants], found)
         print("\n".join(str(out / name) for name in ("scores.json",)))
+
+
+def called(pair: tuple[Edit, float]) -> str:
+    """An edit's row: its name, and its scale if that is not 1."""
+    edit, scale = pair
+    return edit.name if scale == 1 else f"{edit.name}:{scale:g}"
 
 
 def sharded(text: str) -> tuple[int, int]:

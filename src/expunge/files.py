@@ -162,9 +162,12 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a file's bytes, as hex. Raises ExpungeError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ExpungeError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def hash_tensors(tensors: dict[str, torch.Tensor]) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .errors import ExpungeError
+from .files import hash_file
 from .generation import Request
 from .judge import Eye, Judge, Verdict
 from .picture import opened
@@ -43,7 +44,8 @@ def pixels(path: Path) -> Tensor:
 class Gallery:
     """`files` in `folder`, one for each of `requests`; `model` is whose they are.
 
-    They are read as they are, or as squares of `side` pixels.
+    They are read as they are, or as squares of `side` pixels. What is found is kept beside the folder, under the files'
+    names, which tell their contents; of a folder of someone else's, in `beside`, under hashes of the files.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Gallery:
     files: Sequence[str]
     device: torch.device = torch.device("cpu")
     side: int | None = None
+    beside: Path | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -74,9 +77,17 @@ class Gallery:
 
     def features(self, eye: Eye) -> Tensor:
         """(n, d), in the order of the requests."""
-        known = Store(self.folder.parent / "features" / f"{eye.kind}-{eye.identity()}.jsonl")
-        rows = known.complete(self.files, lambda names: _rows(eye.features(self.images(names))), f"seen by {eye.kind}")
-        return torch.tensor(rows)
+        known = Store((self.beside or self.folder.parent) / "features" / f"{eye.kind}-{eye.identity()}.jsonl")
+        files = {self._key(name): name for name in self.files}
+
+        def find(keys: Sequence[str]) -> list[list[float]]:
+            return _rows(eye.features(self.images([files[k] for k in keys])))
+
+        return torch.tensor(known.complete([self._key(name) for name in self.files], find, f"seen by {eye.kind}"))
+
+    def _key(self, name: str) -> str:
+        """What tells a picture's content, as it is read."""
+        return name if self.beside is None else f"{hash_file(self.folder / name)}-{self.side}"
 
     def distances(self, other: Gallery, eye: Eye) -> list[float]:
         """Perceptual distance of each picture to the other gallery's for the same request."""

@@ -86,7 +86,7 @@ def guided(
     rows += [run.condition(a).repeat(len(prompts)) for a in asked]
     e = model.predict(torch.cat([x_t] * len(rows)), t, Condition.cat(rows)).chunk(len(rows))
     if len(rows) == 1:
-        return e[0]
+        return run.steer(i, e[0], e[0], {}).guide(e[0], e[0], 1.0) if run.rules else e[0]
     return run.steer(i, e[0], e[1], dict(zip(asked, e[2:], strict=True))).guide(e[1], e[0], s)
 
 
@@ -110,7 +110,7 @@ def scales(requests: Sequence[Request], settings: Settings) -> float | Tensor:
     return own[0] if len({*own}) == 1 else torch.tensor(own).view(-1, 1, 1, 1)
 
 
-def check(model: Model, settings: Settings) -> None:
+def check(model: Model, settings: Settings, requests: Sequence[Request] = ()) -> None:
     """Raises ExpungeError if the model's scheduler cannot take so many steps, or a guidance would have no effect."""
     model.sampler(settings.steps, [torch.Generator()])
     late = [g for g in settings.guidance if g.starts >= settings.steps]
@@ -119,7 +119,7 @@ def check(model: Model, settings: Settings) -> None:
             f"{late[0].kind} first acts at step {late[0].starts} and there are {settings.steps}: nothing would change;"
             " give more steps, or a shorter warmup"
         )
-    if settings.cfg == 1 and any(g.negative for g in settings.guidance):
+    if 1 in {settings.cfg, *(r.cfg for r in requests)} and any(g.negative for g in settings.guidance):
         raise ExpungeError("a negative prompt works by guidance, which --cfg 1 turns off; give a larger --cfg")
 
 
@@ -175,6 +175,7 @@ def drawn(
     """
     if model.applied:
         raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off, and give it in `edits` instead")
+    check(model, settings, requests)
     names = [file_name(model, edits, r, settings) for r in requests]
     wanted = dict(zip(names, requests, strict=True))
     batches = [*batched(wanted, model.rows)][shard[0] :: shard[1]]

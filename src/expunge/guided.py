@@ -38,6 +38,11 @@ class Guidance(BaseModel, ABC):
         return None
 
     @property
+    def away(self) -> tuple[str, ...]:
+        """The concepts that it takes away."""
+        return self.concepts
+
+    @property
     def starts(self) -> int:
         """The first step at which it can change anything."""
         return 0

@@ -32,12 +32,17 @@ def hooked(pipeline: Any, rule: Rule) -> Iterator[None]:
         raise ExpungeError(
             f"{type(pipeline).__name__} guides in two calls, which no hook can join; use expunge.generate instead"
         )
-    hook = _HOOKS.setdefault(model.denoiser, Hook(model))
+    hook = _HOOKS.get(model.denoiser) or Hook(model)
+    if hook.model.pipeline is not pipeline:
+        raise ExpungeError("another pipeline with this denoiser is guided already; leave that block first")
     hook.use([*hook.rules, rule])
+    _HOOKS[model.denoiser] = hook
     try:
         yield
     finally:
-        hook.use([r for r in hook.rules if r is not rule])
+        hook.use(hook.rules[:-1])
+        if not hook.rules:
+            del _HOOKS[model.denoiser]
 
 
 class Hook:

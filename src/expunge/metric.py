@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 from torch import Tensor
 
 from .errors import ExpungeError
 from .gallery import Gallery
-from .judge import Reader
+from .judge import Eye, Reader
 from .score import Score
 
 
@@ -25,6 +26,10 @@ class Metric(BaseModel, ABC):
     higher_is_better: ClassVar[bool]
     unit: ClassVar[str] = ""
 
+    least: ClassVar[int] = 1
+    """How many pictures it needs."""
+
+    name: str | None = Field(None, description="what the number is called; none: its kind")
     on: Literal["kept", "erased", "all"] = Field("kept", description="prompts that do not say what is erased, or do")
 
     @property
@@ -44,11 +49,45 @@ class Metric(BaseModel, ABC):
         eye = getattr(self, "eye", None)
         return {"kind": self.kind, "options": self.model_dump(mode="json"), "eye": eye and eye.provenance()}
 
+    @property
+    def called(self) -> str:
+        return self.name or self.kind
+
+    def try_on(self, blank: Tensor) -> None:
+        """Looks at a blank picture (1, 3, H, W). Raises ExpungeError if what it looks with cannot be had."""
+        eye = getattr(self, "eye", None)
+        if isinstance(eye, Eye):
+            eye.features(blank)
+
     def named(self, model: str, value: float, low: float, high: float, n: int) -> Score:
         return Score(
-            metric=self.kind, subject=self.on, model=model, value=value, n=n, low=low, high=high,
+            metric=self.called, subject=self.on, model=model, value=value, n=n, low=low, high=high,
             higher_is_better=self.higher_is_better, unit=self.unit,
         )  # fmt: skip
+
+
+class Between(Metric):
+    """A distance between features of the model's pictures and a reference's, with a bootstrap over the model's."""
+
+    higher_is_better: ClassVar[bool] = False
+    least: ClassVar[int] = 2
+
+    eye: SerializeAsAny[Eye] = Field(description="whose features")
+    against: str = Field("base", description="base, drawings (of the small world), or a folder of pictures")
+    rounds: int = Field(100, ge=1, description="resamples of the bootstrap")
+
+    @property
+    def reference(self) -> str:
+        return self.against
+
+    @abstractmethod
+    def distance(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+        """Of features x (n, d) from the reference's y (m, d): the value, and the ends of its interval."""
+
+    def score(self, seen: Gallery, reference: Gallery) -> Score:
+        enough(self, seen, reference)
+        x, y = (g.features(self.eye).double().numpy() for g in (seen, reference))
+        return self.named(seen.model, *self.distance(x, y), len(x))
 
 
 def enough(metric: Metric, *galleries: Gallery) -> None:

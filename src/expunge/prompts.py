@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ def filled(template: str, values: Mapping[str, Sequence[str]]) -> Iterator[Row]:
         columns = dict(zip(names, chosen, strict=True))
         try:
             yield Row(template.format(**columns), number, columns=columns)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise ExpungeError(f"the template {template!r} asks for {error}; it can use {', '.join(names)}") from error
 
 
@@ -67,9 +68,12 @@ def rows(found: Iterator[Mapping[str, Any]], where: str) -> Iterator[Row]:
 
 def _number(value: Any, kind: type[int] | type[float], column: str, number: int, where: str) -> float:
     try:
-        return kind(value)
-    except (TypeError, ValueError) as error:
+        found = kind(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ExpungeError(f"row {number + 1} of {where}: {column} is {value!r}, not a number") from error
+    if not math.isfinite(found) or (kind is int and not 0 <= found < 2**63):
+        raise ExpungeError(f"row {number + 1} of {where}: {column} is {value!r}, which is too large, or negative")
+    return found
 
 
 def of_file(path: Path) -> Iterator[Row]:

@@ -60,13 +60,16 @@ class Rate(BaseModel):
     key: str = Field(description="the verdict's key")
     equals: str | None = Field(None, description="the class that counts; {column}: that of the row")
     above: float | None = Field(None, description="the threshold above which it counts")
-    by: str | None = Field(None, description="a column: one number for each of its values")
+    by: str | None = Field(None, description="a column: one number for each of its values, which commas part")
+    words: tuple[str, ...] = Field((), description="what it is about, where no column tells")
     want: Literal["low", "high"] = Field("low", description="which way is better where nothing of it is erased")
 
     @model_validator(mode="after")
     def _one(self) -> Rate:
         if (self.equals is None) == (self.above is None):
             raise ValueError(f"the rate {self.name!r} counts what equals a text, or what is above a threshold")
+        if self.by is None and self.equals is not None and self.equals.startswith("{"):
+            raise ValueError(f"the rate {self.name!r} equals a column: say by which, such as by: {self.equals[1:-1]}")
         return self
 
 
@@ -92,6 +95,8 @@ class Protocol(BaseModel):
         strangers = [rate.judge for rate in self.rates if rate.judge not in self.judges]
         if strangers:
             raise ValueError(f"a rate asks the judge {strangers[0]!r}, which is not among the protocol's")
+        if self.prompts.survey and any(rate.by for rate in self.rates):
+            raise ValueError("the small world's survey has no columns, so that no rate goes by one")
         return self
 
     def cells(self, limit: int | None = None) -> list[Cell]:
@@ -128,21 +133,23 @@ def survey_cells(protocol: Protocol) -> list[Cell]:
 
 def row_cells(protocol: Protocol) -> list[Cell]:
     """A cell for each rate, or for each value of its column."""
-    found: dict[tuple[int, str, str | float], list[Request]] = {}
+    found: dict[tuple[int, str, str | float], dict[Request, None]] = {}
     for row in read_rows(protocol.prompts):
         asked = [Request(row.prompt, row.seed + i, row.cfg) for i in range(protocol.images)]
         for k, rate in enumerate(protocol.rates):
-            found.setdefault((k, group(rate, row), expected(rate, row)), []).extend(asked)
+            for subject in groups(rate, row):
+                found.setdefault((k, subject, expected(rate, row)), {}).update(dict.fromkeys(asked))
     return [rate_cell(protocol.rates[k], subject, wanted, tuple(a)) for (k, subject, wanted), a in found.items()]
 
 
 def rate_cell(rate: Rate, subject: str, wanted: str | float, asked: tuple[Request, ...]) -> Cell:
-    words = () if rate.by is None else (subject,)
+    words = rate.words if rate.by is None else (subject, *rate.words)
     return Cell(subject, rate.name, asked, rate.key, wanted, words, judge=rate.judge, bad=rate.want == "low")
 
 
-def group(rate: Rate, row: Row) -> str:
-    return "all" if rate.by is None else column(row, rate.by)
+def groups(rate: Rate, row: Row) -> list[str]:
+    """What the row counts for."""
+    return ["all"] if rate.by is None else [part.strip() for part in column(row, rate.by).split(",") if part.strip()]
 
 
 def expected(rate: Rate, row: Row) -> str | float:

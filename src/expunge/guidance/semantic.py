@@ -54,6 +54,8 @@ class Semantic(Guidance):
                 raise ValueError("threshold is a quantile between 0 and 1")
             if min(self._at("weight", c), self._at("scale", c), self._at("warmup", c)) < 0:
                 raise ValueError("scale, warmup and weight are not negative; direction tells the sign")
+        if all(self._cold(c, self._at("warmup", c)) for c in range(len(self.concepts))):
+            raise ValueError("a cooldown before the warmup's end leaves no step to act; make it longer")
         return self
 
     def _at(self, name: str, c: int) -> Any:
@@ -69,6 +71,10 @@ class Semantic(Guidance):
     def starts(self) -> int:
         first: int = min(self._at("warmup", c) for c in range(len(self.concepts)))
         return first
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        return tuple(name for c, name in enumerate(self.concepts) if self._at("direction", c) == "-")
 
     def _cold(self, c: int, i: int) -> bool:
         end = self._at("cooldown", c)

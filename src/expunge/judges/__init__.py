@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from ..errors import ExpungeError, unknown
 from ..judge import Eye, Instrument, Judge
@@ -18,20 +20,30 @@ from .nudenet import NudeNet
 from .q16 import Q16
 from .world import World
 
+M = TypeVar("M", bound=BaseModel)
+
 INSTRUMENTS: dict[str, type[Instrument]] = {
     i.kind: i for i in (World, Collapse, Clip, Classifier, NudeNet, Q16, Copies, Inception, Lpips)
 }
 
 
-def instrument(spec: str | Mapping[str, Any]) -> Instrument:
-    """A judge or an eye from its name, or from `kind` and options. Raises ExpungeError if there is none such."""
+def made(registry: Mapping[str, type[M]], spec: str | Mapping[str, Any], what: str) -> M:
+    """One of the registry from its name, or from `kind` and options, whose "eye" is such a spec as well.
+
+    Raises ExpungeError, with the nearest name, if there is none such.
+    """
     options: dict[str, Any] = {"kind": spec} if isinstance(spec, str) else dict(spec)
     kind = str(options.pop("kind", None))
-    if kind not in INSTRUMENTS:
-        raise unknown("judge", kind, INSTRUMENTS)
+    if kind not in registry:
+        raise unknown(what, kind, registry)
     if isinstance(options.get("eye"), str | Mapping):
         options["eye"] = eye(options["eye"])
-    return validated(INSTRUMENTS[kind], options, f"judge {kind}")
+    return validated(registry[kind], options, f"{what} {kind}")
+
+
+def instrument(spec: str | Mapping[str, Any]) -> Instrument:
+    """A judge or an eye. Raises ExpungeError if there is none such."""
+    return made(INSTRUMENTS, spec, "judge")
 
 
 def judge(spec: str | Mapping[str, Any]) -> Judge:

@@ -55,7 +55,11 @@ class Clip(Judge, Reader):
             width = network.config.text_config.hidden_size
             if len(vector) != width:
                 raise ExpungeError(f"{file} holds a token of width {len(vector)}; {self.model!r} reads {width}")
-            self.tokenizer.add_tokens([token])
+            if self.tokenizer.add_tokens([token]) != 1:
+                raise ExpungeError(
+                    f"the token {token!r} is in the vocabulary already; give the learned one another name"
+                )
+            network.text_model.eos_token_id = self.tokenizer.eos_token_id  # else the text is read at the highest id
             table = network.text_model.embeddings.token_embedding
             rows = torch.cat([table.weight, vector.float()[None]])
             network.text_model.embeddings.token_embedding = torch.nn.Embedding(len(rows), width, _weight=rows)

@@ -39,6 +39,7 @@ class NudeNet(Judge):
         return NudeDetector()
 
     def version(self) -> str:
+        _ = self.detector
         import nudenet
 
         file = Path(nudenet.__file__).parent / "320n.onnx"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import unknown
-from ..judges import eye
+from ..judges import made
 from ..metric import Metric
-from ..recipe import validated
 from .alignment import Alignment
 from .contrast import Contrast
 from .frechet import Frechet
@@ -21,10 +19,4 @@ METRICS: dict[str, type[Metric]] = {m.kind: m for m in (Frechet, Kernel, Percept
 
 def metric(spec: Mapping[str, Any]) -> Metric:
     """A metric from its `kind` and options. Raises ExpungeError if there is none such."""
-    options = dict(spec)
-    kind = str(options.pop("kind", None))
-    if kind not in METRICS:
-        raise unknown("metric", kind, METRICS)
-    if isinstance(options.get("eye"), str | Mapping):
-        options["eye"] = eye(options["eye"])
-    return validated(METRICS[kind], options, f"metric {kind}")
+    return made(METRICS, spec, "metric")

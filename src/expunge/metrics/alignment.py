@@ -25,4 +25,4 @@ class Alignment(Metric):
 
     def score(self, seen: Gallery, reference: Gallery) -> Score:  # noqa: ARG002
         values = aligned(self.eye, seen).tolist()
-        return mean(values, metric=self.kind, subject=self.on, model=seen.model, higher_is_better=True)
+        return mean(values, metric=self.called, subject=self.on, model=seen.model, higher_is_better=True)

@@ -30,4 +30,4 @@ class Contrast(Metric):
         target, anchor = self.eye.texts([self.target, self.anchor]).cpu()
         features = seen.features(self.eye)
         hits = int((features @ target > features @ anchor).sum())
-        return rate(hits, len(seen), metric=self.kind, subject=self.on, model=seen.model, higher_is_better=False)
+        return rate(hits, len(seen), metric=self.called, subject=self.on, model=seen.model, higher_is_better=False)

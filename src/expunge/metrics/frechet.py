@@ -12,34 +12,20 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, SerializeAsAny
 
-from ..gallery import Gallery
-from ..judge import Eye
-from ..metric import Metric, enough
-from ..score import Score, bootstrap
+from ..metric import Between
+from ..score import bootstrap
 
 
-class Frechet(Metric):
+class Frechet(Between):
     kind: ClassVar[str] = "fid"
     about: ClassVar[str] = "Fréchet distance of features to a reference's"
-    higher_is_better: ClassVar[bool] = False
 
-    eye: SerializeAsAny[Eye] = Field(description="whose features")
-    against: str = Field("base", description="base, drawings (of the small world), or a folder of pictures")
-    rounds: int = Field(100, ge=1, description="resamples of the bootstrap")
-
-    @property
-    def reference(self) -> str:
-        return self.against
-
-    def score(self, seen: Gallery, reference: Gallery) -> Score:
-        enough(self, seen, reference)
-        rows, real = (g.features(self.eye).double().numpy() for g in (seen, reference))
-        μ_r, Σ_r = gaussian(real)
+    def distance(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+        μ_r, Σ_r = gaussian(y)
         root = square_root(Σ_r)
-        value, low, high = bootstrap(len(rows), lambda i: frechet(*gaussian(rows[i]), μ_r, Σ_r, root), self.rounds)
-        return self.named(seen.model, value, max(0.0, low), high, len(rows))
+        value, low, high = bootstrap(len(x), lambda i: frechet(*gaussian(x[i]), μ_r, Σ_r, root), self.rounds)
+        return value, max(0.0, low), high
 
 
 def gaussian(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

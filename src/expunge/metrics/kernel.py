@@ -11,33 +11,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, SerializeAsAny
 
-from ..gallery import Gallery
-from ..judge import Eye
-from ..metric import Metric, enough
-from ..score import Score, bootstrap
+from ..metric import Between
+from ..score import bootstrap
 
 
-class Kernel(Metric):
+class Kernel(Between):
     kind: ClassVar[str] = "kid"
     about: ClassVar[str] = "kernel distance of features to a reference's"
-    higher_is_better: ClassVar[bool] = False
 
-    eye: SerializeAsAny[Eye] = Field(description="whose features")
-    against: str = Field("base", description="base, drawings (of the small world), or a folder of pictures")
-    rounds: int = Field(100, ge=1, description="resamples of the bootstrap")
-
-    @property
-    def reference(self) -> str:
-        return self.against
-
-    def score(self, seen: Gallery, reference: Gallery) -> Score:
-        enough(self, seen, reference)
-        x, y = (g.features(self.eye).double().numpy() for g in (seen, reference))
+    def distance(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
         xx, yy, xy = cubic(x, x), cubic(y, y), cubic(x, y)
-        found = bootstrap(len(x), lambda i: discrepancy(xx[np.ix_(i, i)], yy, xy[i]), self.rounds)
-        return self.named(seen.model, *found, len(x))
+        return bootstrap(len(x), lambda i: discrepancy(xx[np.ix_(i, i)], yy, xy[i]), self.rounds)
 
 
 def cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ class Lost(Metric):
     about: ClassVar[str] = "share of pictures further from their prompt than nearly all of the base's"
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "%"
+    least: ClassVar[int] = 2
 
     eye: SerializeAsAny[Reader] = Field(description="the CLIP model")
     quantile: float = Field(0.01, gt=0, lt=1, description="of the base's own cosines")
@@ -31,4 +32,4 @@ class Lost(Metric):
         enough(self, seen, reference)
         limit = aligned(self.eye, reference).quantile(self.quantile)
         hits = int((aligned(self.eye, seen) < limit).sum())
-        return rate(hits, len(seen), metric=self.kind, subject=self.on, model=seen.model, higher_is_better=False)
+        return rate(hits, len(seen), metric=self.called, subject=self.on, model=seen.model, higher_is_better=False)

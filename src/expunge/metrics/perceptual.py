@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field, SerializeAsAny
+from torch import Tensor
 
 from ..gallery import Gallery
 from ..judge import Eye
@@ -19,6 +20,9 @@ class Perceptual(Metric):
 
     eye: SerializeAsAny[Eye] = Field(description="who compares")
 
+    def try_on(self, blank: Tensor) -> None:
+        self.eye.distance(blank, blank)
+
     def score(self, seen: Gallery, reference: Gallery) -> Score:
         values = seen.distances(reference, self.eye)
-        return mean(values, metric=self.kind, subject=self.on, model=seen.model, higher_is_better=False)
+        return mean(values, metric=self.called, subject=self.on, model=seen.model, higher_is_better=False)
