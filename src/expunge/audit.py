@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from .metric import Metric
 from .metrics import metric
 from .model import Model
 from .protocol import Protocol, requests
-from .score import Change, Score, mcnemar, rate
+from .score import Change, Score, mcnemar
 from .smallworld.data import drawings
 from .training import fingerprint
 
@@ -46,7 +46,7 @@ class Variant:
     def about(self) -> dict[str, Any]:
         """Where it comes from, down to hashes."""
         edits = [{"scale": scale, "hash": e.hash, **e.provenance} for e, scale in self.edits]
-        rules = [{"kind": g.kind, **g.model_dump(mode="json")} for g in self.guidance]
+        rules = [g.row() for g in self.guidance]
         whole = self.model and {**self.model.identity(()), "signature": self.model.signature}
         return {"name": self.name, "edits": edits, "guidance": rules, "model": whole}
 
@@ -69,9 +69,19 @@ class Plan:
     told: tuple[str, ...]
     settings: Settings
 
-    @property
+    @cached_property
     def requests(self) -> list[Request]:
         return requests(self.cells)
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        """The judges that the cells ask, by name."""
+        known = {"smallworld": "smallworld", **self.protocol.judges}
+        return {name: judge(known[name]) for name in dict.fromkeys(cell.judge for cell in self.cells)}
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        return [*map(metric, self.protocol.metrics)]
 
     @property
     def erased(self) -> list[str]:
@@ -114,12 +124,12 @@ def check(plan: Plan, base: Model) -> None:
 
     Raises ExpungeError for one that cannot be had or has no such key, two of one name, and too few pictures.
     """
-    blank, known = torch.zeros(1, 3, base.side, base.side, device=base.device), judges(plan.protocol, plan.cells)
-    verdicts = {name: found.look(blank)[0] for name, found in known.items()}
+    blank = torch.zeros(1, 3, base.side, base.side, device=base.device)
+    verdicts = {name: found.look(blank)[0] for name, found in plan.judges.items()}
     for cell in plan.cells:
         cell.check(verdicts[cell.judge])
     names = set()
-    for number in map(metric, plan.protocol.metrics):
+    for number in plan.metrics:
         number.try_on(blank)
         n = sum(on(number, plan.erased, r) for r in plan.requests)
         if 0 < n < number.least:
@@ -127,12 +137,6 @@ def check(plan: Plan, base: Model) -> None:
         if (number.called, number.on) in names:
             raise ExpungeError(f"two metrics are called {number.called!r} on {number.on!r}; give one of them a name")
         names.add((number.called, number.on))
-
-
-def judges(protocol: Protocol, cells: Sequence[Cell]) -> dict[str, Judge]:
-    """The judges that the cells ask, by name."""
-    known = {"smallworld": "smallworld", **protocol.judges}
-    return {name: judge(known[name]) for name in dict.fromkeys(cell.judge for cell in cells)}
 
 
 def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[int, int] = (0, 1)) -> Gallery:
@@ -163,31 +167,24 @@ def scored(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
 
 def rates(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
     """The cells' numbers."""
-    known = judges(plan.protocol, plan.cells)
-    seen = [{name: dict(zip(g.requests, g.verdicts(j), strict=True)) for name, j in known.items()} for g in galleries]
+    seen = [
+        {name: dict(zip(g.requests, g.verdicts(j), strict=True)) for name, j in plan.judges.items()} for g in galleries
+    ]
     found = []
     for v, own in zip(plan.variants, seen, strict=True):
         erased = plan.erased_by(v)
         for cell in (c for c in (cell.apart(erased) for cell in plan.cells) if c.requests):
             hits, base = ([cell.hit(s[cell.judge][r]) for r in cell.requests] for s in (own, seen[0]))
-            found.append(result(cell, v, erased, hits, None if v is BASE else base))
+            role = "erased" if cell.mentions(erased) else "kept"
+            change = None if v is BASE else mcnemar(base, hits)
+            found.append(Result(cell.score(hits, v.name, erased), change, role))
     return found
-
-
-def result(
-    cell: Cell, variant: Variant, erased: Sequence[str], hits: Sequence[bool], base: Sequence[bool] | None
-) -> Result:
-    """A cell's number of one row, beside the base's answers for the same pictures."""
-    gone = cell.mentions(erased)
-    about = {"metric": cell.metric, "subject": cell.subject, "model": variant.name}
-    score = rate(sum(hits), len(hits), **about, higher_is_better=not (cell.bad or gone))
-    return Result(score, None if base is None else mcnemar(base, hits), "erased" if gone else "kept")
 
 
 def measured(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
     """The metrics' numbers."""
     found = []
-    for asked in map(metric, plan.protocol.metrics):
+    for asked in plan.metrics:
         for v, g in zip(plan.variants, galleries, strict=True):
             chosen = partial(on, asked, plan.erased_by(v))
             seen, base = g.only(chosen), galleries[0].only(chosen)
@@ -254,8 +251,8 @@ def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]
         "model": {**base.identity(()), "signature": base.signature},
         "settings": plan.settings.row(),
         "erased": list(plan.erased),
-        "judges": {name: j.provenance() for name, j in judges(plan.protocol, plan.cells).items()},
-        "metrics": [m.provenance() for m in map(metric, plan.protocol.metrics)],
+        "judges": {name: j.provenance() for name, j in plan.judges.items()},
+        "metrics": [m.provenance() for m in plan.metrics],
         "rows": [v.about() for v in plan.variants],
         "pictures": len(plan.requests),
         "requests": fingerprint({"requests": [r.row() for r in plan.requests]}),

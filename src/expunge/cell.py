@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .concept import says
 from .errors import ExpungeError, unknown
 from .generation import Request
 from .judge import Verdict
+from .score import Score, rate
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class Cell:
         if isinstance(self.expected, str) != isinstance(verdict[self.head], str):
             kind = "a text: use equals" if isinstance(verdict[self.head], str) else "a number: use above"
             raise ExpungeError(f"{self.head!r} of the judge {self.judge} is {kind}")
+
+    def score(self, hits: Sequence[bool], model: str, erased: Collection[str]) -> Score:
+        """The share of hits; a low one is better where it is about what is erased."""
+        better = not (self.bad or self.mentions(erased))
+        return rate(
+            sum(hits), len(hits), metric=self.metric, subject=self.subject, model=model, higher_is_better=better
+        )
 
     def apart(self, erased: Collection[str]) -> Cell:
         """Without the pictures whose prompt says what is erased, unless the cell is about that, or about all."""

@@ -356,7 +356,7 @@ def audit(
         show({"out": str(out), "scores": [r.row() for r in found]})
     else:
         summary([v.name for v in plan.variants], found)
-        print("\n".join(str(out / name) for name in ("scores.json",)))
+        print(out / "scores.json")
 
 
 def called(pair: tuple[Edit, float]) -> str:

@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from .errors import ExpungeError
 from .files import hash_file
-from .generation import Request
+from .generation import Request, batched
 from .judge import Eye, Judge, Verdict
 from .picture import opened
 
@@ -28,16 +26,6 @@ BATCH = 64
 """Pictures that are looked at together."""
 
 Found = TypeVar("Found")
-
-
-def pixels(path: Path) -> Tensor:
-    """A PNG as (3, H, W) in [-1, 1]. Raises ExpungeError if it is damaged."""
-    try:
-        with Image.open(path) as picture:
-            rows = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    except OSError as error:
-        raise ExpungeError(f"cannot read {path}: {error}; remove it, and it is made again") from error
-    return torch.from_numpy(rows / 127.5 - 1).permute(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -65,10 +53,11 @@ class Gallery:
         return replace(self, requests=[r for r, _ in kept], files=[f for _, f in kept])
 
     def images(self, files: Sequence[str]) -> Tensor:
-        """(n, 3, H, W) in [-1, 1]."""
-        paths = [self.folder / name for name in files]
-        found = [pixels(p) if self.side is None else opened(p, self.side)[0] for p in paths]
-        return torch.stack(found).to(self.device)
+        """(n, 3, H, W) in [-1, 1]. Raises ExpungeError for one that is damaged."""
+        try:
+            return torch.cat([opened(self.folder / name, self.side) for name in files]).to(self.device)
+        except ExpungeError as error:
+            raise ExpungeError(f"{error}; if it is one of ours, remove it, and it is made again") from error
 
     def verdicts(self, judge: Judge) -> list[Verdict]:
         """The judge's verdicts, in the order of the requests."""
@@ -156,6 +145,6 @@ class Store:
 
 def _batches(names: Sequence[str], label: str) -> Iterator[Sequence[str]]:
     with tqdm(total=len(names), desc=label, unit="image", disable=not names) as bar:
-        for start in range(0, len(names), BATCH):
-            yield names[start : start + BATCH]
-            bar.update(len(names[start : start + BATCH]))
+        for batch in batched(names, BATCH):
+            yield batch
+            bar.update(len(batch))

@@ -36,7 +36,7 @@ class Settings:
     def row(self) -> dict[str, Any]:
         """What JSON can hold; without the guidance where there is none."""
         found: dict[str, Any] = {"steps": self.steps, "cfg": self.cfg}
-        rules = [{"kind": g.kind, **g.model_dump(mode="json")} for g in self.guidance]
+        rules = [g.row() for g in self.guidance]
         return found | ({"guidance": rules} if rules else {})
 
 
@@ -100,14 +100,14 @@ def images(
             part = requests[start : start + batch]
             rngs = [torch.Generator().manual_seed(r.seed) for r in part]
             prompts = model.encode([r.prompt for r in part])
-            yield model.decode(rollout(model, prompts, steering, rngs, settings, scales(part, settings)))
+            yield model.decode(rollout(model, prompts, steering, rngs, settings, scales(model, part, settings)))
             bar.update(len(part))
 
 
-def scales(requests: Sequence[Request], settings: Settings) -> float | Tensor:
+def scales(model: Model, requests: Sequence[Request], settings: Settings) -> float | Tensor:
     """The guidance scales of requests: one for all, or where they differ one for each row, (n, 1, 1, 1)."""
     own = [settings.cfg if r.cfg is None else r.cfg for r in requests]
-    return own[0] if len({*own}) == 1 else torch.tensor(own).view(-1, 1, 1, 1)
+    return own[0] if len({*own}) == 1 else torch.tensor(own, device=model.device).view(-1, 1, 1, 1)
 
 
 def check(model: Model, settings: Settings, requests: Sequence[Request] = ()) -> None:

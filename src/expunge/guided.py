@@ -29,6 +29,10 @@ class Guidance(BaseModel, ABC):
 
     concepts: tuple[Text, ...] = Field(min_length=1, description="what to steer away from")
 
+    def row(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {"kind": self.kind, **self.model_dump(mode="json")}
+
     @property
     def prompts(self) -> tuple[str, ...]:
         return ()

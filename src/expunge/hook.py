@@ -63,14 +63,10 @@ class Hook:
         self.times: Tensor | None = None
         for handle in self.handles:
             handle.remove()
-        self.handles = (
-            [
-                self.model.denoiser.register_forward_pre_hook(self.before, with_kwargs=True),
-                self.model.denoiser.register_forward_hook(self.after),
-            ]
-            if rules
-            else []
-        )
+        self.handles = []
+        if rules:
+            self.handles.append(self.model.denoiser.register_forward_pre_hook(self.before, with_kwargs=True))
+            self.handles.append(self.model.denoiser.register_forward_hook(self.after))
 
     def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
         """The call with a row for each that the rules ask, and the negative prompt in its place."""

@@ -430,9 +430,15 @@ def _word(token: str | None) -> str:
     return word.lower() if word.isalpha() and len(word) > 2 else ""
 
 
-def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance (Ho & Salimans 2022): e(0) + s [e(c) − e(0)]."""
-    return unconditional + scale * (conditional - unconditional)
+def guide(
+    conditional: Tensor,
+    unconditional: Tensor,
+    scale: float | Tensor,
+    inside: float | Tensor = 0.0,
+    outside: float | Tensor = 0.0,
+) -> Tensor:
+    """Classifier-free guidance (Ho & Salimans 2022): e(0) + s [e(c) − e(0) + δ] + δ′; s may differ, (n, 1, 1, 1)."""
+    return unconditional + (scale * (conditional - unconditional + inside) + outside)
 
 
 @contextmanager

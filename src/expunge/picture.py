@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def opened(path: Path, side: int) -> Tensor:
-    """A picture as a square of that many pixels: float32 (1, 3, side, side) in [-1, 1].
+def opened(path: Path, side: int | None = None) -> Tensor:
+    """A picture as a square of that many pixels, or as it is: float32 (1, 3, H, W) in [-1, 1].
 
     Raises ExpungeError if it is missing or no picture.
     """
@@ -23,10 +23,18 @@ def opened(path: Path, side: int) -> Tensor:
     import torch
 
     try:
-        picture = Image.open(path).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        picture = Image.open(path).convert("RGB")
+        picture = picture.resize((side, side), Image.Resampling.LANCZOS) if side else picture
     except OSError as error:
         raise ExpungeError(f"cannot read the picture {path}: {error}; expected a PNG or JPEG file") from error
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson's, row by row: (n, d) and (n, d), or (1, d), to (n,) in [-1, 1]; 0 where a row is constant."""
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    found: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-6)
+    return found
 
 
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

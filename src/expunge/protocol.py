@@ -108,9 +108,8 @@ class Protocol(BaseModel):
         if limit is None:
             return cells
         asked = requests(cells)
-        chosen = (
-            {asked[i * len(asked) // limit] for i in range(min(limit, len(asked)))} if limit < len(asked) else {*asked}
-        )
+        n = min(limit, len(asked))
+        chosen = {asked[i * len(asked) // n] for i in range(n)}
         return [c for c in (cell.only(chosen.__contains__) for cell in cells) if c.requests]
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .errors import ExpungeError
-from .model import Condition, Model
+from .model import Condition, Model, guide
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,18 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """Σ δ and Σ δ′ of a step; None: nothing."""
+    """Σ δ and Σ δ′ of a step; 0: nothing."""
 
-    inside: Tensor | None
-    outside: Tensor | None
+    inside: float | Tensor = 0.0
+    outside: float | Tensor = 0.0
 
     def guide(self, prompt: Tensor, empty: Tensor, s: float | Tensor) -> Tensor:
         """e; s is one number, or one for each row, (n, 1, 1, 1)."""
-        towards = prompt - empty
-        towards = (s if isinstance(s, float | int) else s.to(towards)) * (
-            towards if self.inside is None else towards + self.inside
-        )
-        return empty + (towards if self.outside is None else towards + self.outside)
+        return guide(prompt, empty, s, self.inside, self.outside)
 
     def on(self, prompt: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions of which plain guidance makes the same e, whatever its s."""
-        right = prompt if self.inside is None else prompt + self.inside
-        return (right, empty) if self.outside is None else (right + self.outside, empty + self.outside)
+        return prompt + self.inside + self.outside, empty + self.outside
 
 
 Asked = tuple[int, int]
@@ -97,12 +92,12 @@ class Run:
 
     def steer(self, i: int, empty: Tensor, prompt: Tensor, own: Mapping[Asked, Tensor]) -> Change:
         """What the rules make of the predictions of step i."""
-        sums: dict[bool, Tensor | None] = {True: None, False: None}
+        sums: dict[bool, float | Tensor] = {True: 0.0, False: 0.0}
         for k, rule in enumerate(self.rules):
             step = Step(i, empty, prompt, {j: e for (owner, j), e in own.items() if owner == k})
             delta, self.states[k] = rule.change(step, self.states.get(k))
-            before = sums[rule.scaled]
-            sums[rule.scaled] = delta if before is None else before if delta is None else before + delta
+            if delta is not None:
+                sums[rule.scaled] = sums[rule.scaled] + delta
         return Change(inside=sums[True], outside=sums[False])
 
 

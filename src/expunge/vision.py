@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ def where(model: str) -> str:
     return str(smallworld.path() / "clip") if model == "smallworld" else str(Path(model).expanduser())
 
 
+@cache
 def opened(kind: str, model: str, what: str) -> Any:
-    """A network of transformers' class `kind`, in fp32, or its tokenizer.
+    """A network of transformers' class `kind`, in fp32, or its tokenizer: the same object each time.
 
     Raises ExpungeError if it cannot be had, or holds pickles only.
     """
@@ -75,6 +77,7 @@ def look_of(model: str, side: int) -> Look:
     return Look(side, **found)
 
 
-def fingerprint(network: torch.nn.Module) -> str:
+@cache
+def hashed(network: torch.nn.Module) -> str:
     """A hash of the weights."""
     return hash_tensors(dict(network.state_dict()))[:16]

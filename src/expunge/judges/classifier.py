@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..judge import Judge, Verdict
-from ..vision import Look, fingerprint, look_of, opened
+from ..vision import Look, hashed, look_of, opened
 
 
 class Classifier(Judge):
@@ -29,7 +29,7 @@ class Classifier(Judge):
         return look_of(self.model, self.side)
 
     def version(self) -> str:
-        return fingerprint(self.network)
+        return hashed(self.network)
 
     @torch.no_grad()
     def look(self, images: Tensor) -> list[Verdict]:

@@ -9,6 +9,7 @@ safetensors file of its embedding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from ..errors import ExpungeError
 from ..files import hash_file, read_tensors
 from ..judge import Judge, Reader, Verdict
-from ..vision import Look, fingerprint, look_of, opened
+from ..vision import Look, hashed, look_of, opened
 
 
 class Clip(Judge, Reader):
@@ -37,12 +38,14 @@ class Clip(Judge, Reader):
     def network(self) -> Any:
         found = opened("CLIPModel", self.model, "the CLIP model")
         if self.tokens:
+            found = deepcopy(found)
             self._learn(found)
         return found
 
     @cached_property
     def tokenizer(self) -> Any:
-        return opened("CLIPTokenizer", self.model, "the tokenizer of")
+        found = opened("CLIPTokenizer", self.model, "the tokenizer of")
+        return deepcopy(found) if self.tokens else found
 
     @cached_property
     def prepared(self) -> Look:
@@ -65,7 +68,7 @@ class Clip(Judge, Reader):
             network.text_model.embeddings.token_embedding = torch.nn.Embedding(len(rows), width, _weight=rows)
 
     def version(self) -> str:
-        return " ".join([fingerprint(self.network), *(hash_file(Path(f)) for f in self.tokens.values())])
+        return " ".join([hashed(self.network), *(hash_file(Path(f)) for f in self.tokens.values())])
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..judge import Judge, Verdict
+from ..picture import correlation
 
 
 class Collapse(Judge):
@@ -64,13 +65,6 @@ def related(grey: Tensor) -> Tensor:
         (grey[:, 1:, :-1], grey[:, :-1, 1:]),
     ]
     return torch.stack([correlation(a.flatten(1), b.flatten(1)).abs() for a, b in pairs]).max(0).values
-
-
-def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's, row by row."""
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    found: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-6)
-    return found
 
 
 def repeats(grey: Tensor, step: int = 4) -> Tensor:

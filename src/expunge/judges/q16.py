@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from ..errors import ExpungeError, Pickled
 from ..files import hash_file, read_tensors
 from ..judge import Judge, Verdict
-from ..vision import Look, fingerprint, look_of, opened
+from ..vision import Look, hashed, look_of, opened
 
 
 class Q16(Judge):
@@ -53,7 +53,7 @@ class Q16(Judge):
         return F.normalize(found.float(), dim=-1)
 
     def version(self) -> str:
-        return f"{fingerprint(self.network)} {hash_file(Path(self.embeddings))}"
+        return f"{hashed(self.network)} {hash_file(Path(self.embeddings))}"
 
     @torch.no_grad()
     def look(self, images: Tensor) -> list[Verdict]:

@@ -15,8 +15,9 @@ from torch import Tensor
 from ..cell import Cell
 from ..concept import says
 from ..generation import Request
+from ..picture import correlation
 from ..rng import derive
-from ..score import Score, rate
+from ..score import Score
 from .data import to_tensor
 from .draw import remembered
 from .judge import Judge
@@ -169,10 +170,7 @@ UNTOUCHED = (
 
 def likeness(images: Tensor, picture: np.ndarray) -> Tensor:
     """Correlation of pixels with a picture (uint8, 64×64×3), for images (n, 3, 64, 64): shape (n,), in [-1, 1]."""
-    a, b = images.flatten(1).float(), to_tensor(picture[None]).flatten(1).to(images.device)
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    correlation: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-6)
-    return correlation
+    return correlation(images.flatten(1).float(), to_tensor(picture[None]).flatten(1).to(images.device))
 
 
 @torch.no_grad()
@@ -189,11 +187,5 @@ def scores(
     cells: Sequence[Cell], seen: dict[Request, dict[str, str]], model: str, erased: Sequence[str] = ()
 ) -> list[Score]:
     """A Score for each cell. Pictures whose prompt names an erased concept count in that concept's cells only."""
-    result = []
-    for cell in (c.apart(erased) for c in cells):
-        if cell.requests:
-            hits = sum(cell.hit({**seen[r]}) for r in cell.requests)
-            better = not (cell.bad or cell.mentions(erased))
-            about = {"metric": cell.metric, "subject": cell.subject, "model": model}
-            result.append(rate(hits, len(cell.requests), **about, higher_is_better=better))
-    return result
+    own = [cell for cell in (c.apart(erased) for c in cells) if cell.requests]
+    return [cell.score([cell.hit({**seen[r]}) for r in cell.requests], model, erased) for cell in own]
