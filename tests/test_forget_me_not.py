@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from conftest import TinyModel
+from expunge.attention import attention_maps
 from expunge.concept import Concept
-from expunge.methods.forget_me_not import ForgetMeNot, attention_maps
+from expunge.methods.forget_me_not import ForgetMeNot
 from expunge.objective import Learner
 from expunge.recipe import preset
 

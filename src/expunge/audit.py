@@ -7,56 +7,28 @@ one looks at nothing twice, and shards that were made elsewhere count once they 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .cell import Cell
 from .concept import says
-from .edit import Edit
 from .errors import ExpungeError
-from .files import write_json
 from .gallery import Gallery
 from .generation import Request, Settings, drawn, keep
-from .guided import Guidance
-from .judge import Judge
+from .judge import Judge, Verdict
 from .judges import judge
 from .method import stamp
 from .metric import Metric
 from .metrics import metric
 from .model import Model
 from .protocol import Protocol, requests
-from .score import Change, Score, mcnemar
+from .result import BLOCKED, HIT, MISS, Between, Result, Role, between, pairs
+from .score import paired, rate, share
 from .smallworld.data import drawings
 from .training import fingerprint
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of an audit: the base with edits and guidance, or another whole model."""
-
-    name: str
-    edits: tuple[tuple[Edit, float], ...] = ()
-    guidance: tuple[Guidance, ...] = ()
-    model: Model | None = None
-
-    def about(self) -> dict[str, Any]:
-        """Where it comes from, down to hashes."""
-        edits = [{"scale": scale, "hash": e.hash, **e.provenance} for e, scale in self.edits]
-        rules = [g.row() for g in self.guidance]
-        whole = self.model and {**self.model.identity(()), "signature": self.model.signature}
-        return {"name": self.name, "edits": edits, "guidance": rules, "model": whole}
-
-    def concepts(self) -> list[str]:
-        """What it takes away, by name."""
-        erased = [c["name"] for e, _ in self.edits for c in e.provenance.get("concepts", []) if not c.get("within")]
-        return [*erased, *(c for g in self.guidance for c in g.away)]
-
-
-BASE = Variant("base")
+from .variant import BASE, Variant
 
 
 @dataclass(frozen=True)
@@ -91,7 +63,7 @@ class Plan:
     def erased_by(self, variant: Variant) -> list[str]:
         """What this row takes away; for the base and other whole models, what any does."""
         own = variant.concepts()
-        return [*self.told, *own] if own else self.erased
+        return [*dict.fromkeys([*self.told, *own])] if own else self.erased
 
     def settings_of(self, variant: Variant) -> Settings:
         return replace(self.settings, guidance=variant.guidance)
@@ -124,10 +96,13 @@ def check(plan: Plan, base: Model) -> None:
 
     Raises ExpungeError for one that cannot be had or has no such key, two of one name, and too few pictures.
     """
-    blank = torch.zeros(1, 3, base.side, base.side, device=base.device)
+    blank = base.blank()
     verdicts = {name: found.look(blank)[0] for name, found in plan.judges.items()}
     for cell in plan.cells:
         cell.check(verdicts[cell.judge])
+    for variant in plan.variants:
+        if variant.filter:
+            variant.filter.check(blank)
     names = set()
     for number in plan.metrics:
         number.try_on(blank)
@@ -147,51 +122,144 @@ def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[i
     return Gallery(variant.name, out / "images", asked, files, base.device)
 
 
-@dataclass(frozen=True)
-class Result:
-    """One number of one row, and how it differs from the base's (None for the base, and where nothing is paired)."""
-
-    score: Score
-    change: Change | None
-    role: str
-    """"erased": about what should go; "kept": about what should stay."""
-
-    def row(self) -> dict[str, Any]:
-        return {**self.score.row(), "role": self.role, "change": self.change and asdict(self.change)}
-
-
 def scored(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
     """Every number of every row; the base is the first of the galleries."""
     return [*rates(plan, galleries), *measured(plan, galleries)]
 
 
 def rates(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
-    """The cells' numbers."""
-    seen = [
-        {name: dict(zip(g.requests, g.verdicts(j), strict=True)) for name, j in plan.judges.items()} for g in galleries
+    """The cells' numbers, and those over all that is erased and all that is kept."""
+    seen = [Seen.of(plan, v, g) for v, g in zip(plan.variants, galleries, strict=True)]
+    return [
+        r for own in seen for r in [*singly(plan, own, seen[0]), *together(plan, own, seen[0]), *stopped(plan, own)]
     ]
-    found = []
-    for v, own in zip(plan.variants, seen, strict=True):
-        erased = plan.erased_by(v)
-        for cell in (c for c in (cell.apart(erased) for cell in plan.cells) if c.requests):
-            hits, base = ([cell.hit(s[cell.judge][r]) for r in cell.requests] for s in (own, seen[0]))
-            role = "erased" if cell.mentions(erased) else "kept"
-            change = None if v is BASE else mcnemar(base, hits)
-            found.append(Result(cell.score(hits, v.name, erased), change, role))
+
+
+Judged = dict[str, dict[Request, Verdict]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the judges say of a row's pictures, and which of them its filter blocks."""
+
+    variant: Variant
+    verdicts: Judged
+    blocked: frozenset[Request]
+
+    @classmethod
+    def of(cls, plan: Plan, variant: Variant, gallery: Gallery) -> Seen:
+        verdicts = {
+            name: dict(zip(gallery.requests, gallery.verdicts(j), strict=True)) for name, j in plan.judges.items()
+        }
+        return cls(variant, verdicts, blocked(variant, gallery))
+
+    def hits(self, cell: Cell) -> str:
+        """A letter for each of the cell's pictures."""
+        return "".join(self.letter(cell, r) for r in cell.requests)
+
+    def letter(self, cell: Cell, request: Request) -> str:
+        if request in self.blocked:
+            return BLOCKED
+        return HIT if cell.hit(self.verdicts[cell.judge][request]) else MISS
+
+
+def blocked(variant: Variant, gallery: Gallery) -> frozenset[Request]:
+    """The requests whose pictures the row's filter keeps from being seen."""
+    if variant.filter is None:
+        return frozenset()
+    found = gallery.verdicts(variant.filter.judge)
+    return frozenset(r for r, v in zip(gallery.requests, found, strict=True) if variant.filter.stops(v))
+
+
+def cells_of(plan: Plan, variant: Variant) -> list[tuple[Cell, Role]]:
+    """The row's cells, each without pictures of what it erases unless it is about that."""
+    erased = plan.erased_by(variant)
+    cells = [cell.apart(erased) for cell in plan.cells]
+    return [(c, "erased" if c.mentions(erased) else "kept") for c in cells if c.requests]
+
+
+def singly(plan: Plan, own: Seen, base: Seen) -> list[Result]:
+    """A number for each cell of which anything was shown."""
+    found, erased = [], plan.erased_by(own.variant)
+    for cell, role in cells_of(plan, own.variant):
+        hits = own.hits(cell)
+        shown = [h == HIT for h in hits if h != BLOCKED]
+        if shown:
+            change = None if own.variant is BASE else pairs(base.hits(cell), hits)
+            found.append(Result(cell.score(shown, own.variant.name, erased), change, role, hits))
     return found
+
+
+def together(plan: Plan, own: Seen, base: Seen) -> list[Result]:
+    """One number for each way in which what is erased was asked for, and one for all that should stay.
+
+    A picture that several cells judge counts once, by the share of them that it hits.
+    """
+    groups: dict[tuple[Role, str], list[Cell]] = {}
+    for cell, role in cells_of(plan, own.variant):
+        if cell.words and (role == "erased" or not cell.bad):
+            groups.setdefault((role, cell.metric if role == "erased" else "accuracy"), []).append(cell)
+    return [r for (role, metric), cells in groups.items() for r in overall(own, base, cells, role, metric)]
+
+
+def overall(own: Seen, base: Seen, cells: Sequence[Cell], role: Role, metric: str) -> list[Result]:
+    """The cells' pictures as one number; nothing where a filter leaves none."""
+    after, before = shares(own, cells), shares(base, cells)
+    if not after:
+        return []
+    name, kept = own.variant.name, role == "kept"
+    score = share([*after.values()], metric=metric, subject=role, model=name, higher_is_better=kept)
+    both = [(before[r], v) for r, v in after.items() if r in before]
+    change = paired(*map(list, zip(*both, strict=True))) if both and own.variant is not BASE else None
+    return [Result(score, change, role)]
+
+
+def shares(seen: Seen, cells: Sequence[Cell]) -> dict[Request, float]:
+    """Of each picture that was shown, the share of its cells that it hits."""
+    found: dict[Request, list[bool]] = {}
+    for cell in cells:
+        for request, letter in zip(cell.requests, seen.hits(cell), strict=True):
+            if letter != BLOCKED:
+                found.setdefault(request, []).append(letter == HIT)
+    return {request: sum(hits) / len(hits) for request, hits in found.items()}
+
+
+def stopped(plan: Plan, own: Seen) -> list[Result]:
+    """How many pictures the row's filter blocked, of those that might show what is erased, and of all others."""
+    if own.variant.filter is None:
+        return []
+    found, name = [], own.variant.name
+    for role, chosen in by_role(plan, own.variant).items():
+        if chosen:
+            n, better = len(chosen & own.blocked), role == "erased"
+            score = rate(n, len(chosen), metric="blocked", subject=role, model=name, higher_is_better=better)
+            found.append(Result(score, None, role))
+    return found
+
+
+def by_role(plan: Plan, variant: Variant) -> dict[Role, set[Request]]:
+    """The requests that some number of what the row erases looks at, and all others."""
+    cells = cells_of(plan, variant)
+    erased = {r for cell, role in cells if role == "erased" for r in cell.requests}
+    erased |= {r for r in plan.requests if any(says(r.prompt, e) for e in plan.erased_by(variant))}
+    return {"erased": erased, "kept": {*plan.requests} - erased}
 
 
 def measured(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
-    """The metrics' numbers."""
-    found = []
-    for asked in plan.metrics:
-        for v, g in zip(plan.variants, galleries, strict=True):
-            chosen = partial(on, asked, plan.erased_by(v))
-            seen, base = g.only(chosen), galleries[0].only(chosen)
-            if len(seen) >= asked.least and not (v is BASE and asked.reference == "base"):
-                role = "erased" if asked.on == "erased" else "kept"
-                found.append(Result(asked.score(seen, reference(asked.reference, base)), None, role))
-    return found
+    """The metrics' numbers, on pictures that were shown."""
+    rows = [*zip(plan.variants, galleries, strict=True)]
+    return [r for asked in plan.metrics for v, g in rows for r in measure(plan, asked, v, g, galleries[0])]
+
+
+def measure(plan: Plan, asked: Metric, variant: Variant, gallery: Gallery, base: Gallery) -> list[Result]:
+    """The metric's number of a row; nothing where there is none, or too few pictures."""
+    hidden, erased = blocked(variant, gallery), plan.erased_by(variant)
+    own, theirs = (g.only(lambda r: on(asked, erased, r) and r not in hidden) for g in (gallery, base))
+    if len(own) < asked.least or (variant is BASE and asked.reference == "base"):
+        return []
+    change = None if variant is BASE else asked.change(own, theirs)
+    role: Role = "erased" if asked.on == "erased" else "kept"
+    return [Result(asked.score(own, reference(asked.reference, theirs)), change, role)]
 
 
 def on(asked: Metric, erased: Collection[str], request: Request) -> bool:
@@ -237,11 +305,20 @@ def draw(folder: Path, n: int) -> list[str]:
 
 
 def run(plan: Plan, base: Model, out: Path) -> list[Result]:
-    """Makes, judges and measures; the scores and all that they rest on are then in `out`/scores.json."""
-    galleries = [gallery(plan, base, variant, out) for variant in plan.variants]
-    found = scored(plan, galleries)
-    write_json(out / "scores.json", document(plan, base, found))
-    return found
+    """Makes the pictures in `out`, judges and measures."""
+    return scored(plan, [gallery(plan, base, variant, out) for variant in plan.variants])
+
+
+def compared(plan: Plan, found: Sequence[Result]) -> list[Between]:
+    """Rows that erase the same against each other, where they differ beyond the interval."""
+    rows = plan.variants[1:]
+    alike = [
+        (a.name, b.name)
+        for i, b in enumerate(rows)
+        for a in rows[i + 1 :]
+        if set(plan.erased_by(a)) == set(plan.erased_by(b))
+    ]
+    return [d for names in alike for d in between(found, *names) if d.change.real]
 
 
 def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]:
@@ -253,9 +330,10 @@ def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]
         "erased": list(plan.erased),
         "judges": {name: j.provenance() for name, j in plan.judges.items()},
         "metrics": [m.provenance() for m in plan.metrics],
-        "rows": [v.about() for v in plan.variants],
+        "rows": [{**v.about(), "erased": plan.erased_by(v)} for v in plan.variants],
         "pictures": len(plan.requests),
         "requests": fingerprint({"requests": [r.row() for r in plan.requests]}),
         **stamp(),
         "scores": [result.row() for result in found],
+        "between": [b.row() for b in compared(plan, found)],
     }

@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .concept import says
-from .errors import ExpungeError, unknown
 from .generation import Request
-from .judge import Verdict
+from .judge import Verdict, check_key, holds
 from .score import Score, rate
 
 
@@ -33,16 +32,11 @@ class Cell:
         return any(says(w, c) for c in concepts for w in self.words)
 
     def hit(self, verdict: Verdict) -> bool:
-        found = verdict[self.head]
-        return found == self.expected if isinstance(self.expected, str) else float(found) > self.expected
+        return holds(verdict, self.head, self.expected)
 
     def check(self, verdict: Verdict) -> None:
         """Raises ExpungeError, with the nearest name, unless a verdict of its judge can be read so."""
-        if self.head not in verdict:
-            raise unknown(f"key of the judge {self.judge}:", self.head, verdict)
-        if isinstance(self.expected, str) != isinstance(verdict[self.head], str):
-            kind = "a text: use equals" if isinstance(verdict[self.head], str) else "a number: use above"
-            raise ExpungeError(f"{self.head!r} of the judge {self.judge} is {kind}")
+        check_key(self.judge, verdict, self.head, self.expected)
 
     def score(self, hits: Sequence[bool], model: str, erased: Collection[str]) -> Score:
         """The share of hits; a low one is better where it is about what is erased."""

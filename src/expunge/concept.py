@@ -10,7 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 def says(text: str, concept: str) -> bool:
     """Whether the concept's words stand in the text, in this order and as whole words."""
-    return re.search(rf"\b{re.escape(concept)}\b", text, re.IGNORECASE) is not None
+    return bool(said_at(text, concept))
+
+
+def said_at(text: str, concept: str) -> list[tuple[int, int]]:
+    """Where it says so: first letter, and the one after the last."""
+    return [match.span() for match in re.finditer(rf"\b{re.escape(concept)}\b", text, re.IGNORECASE)]
 
 
 def filled(caption: str, concept: str) -> tuple[str, str]:

@@ -1,24 +1,22 @@
-"""The demo: erase a concept of the small world, compare, show a picture and a table."""
+"""The demo: erase a concept of the small world, and show it; an audit of it follows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from . import smallworld
 from .cell import Cell
 from .edit import Edit
 from .erasure import Plan, build_method, concepts_of, make_plan, run
 from .errors import unknown
-from .files import write_json
 from .generation import Request, Settings, before_after, images
 from .model import Model
+from .protocol import Protocol, changed, protocol
 from .recipe import preset
 from .score import Score
 from .smallworld.judge import load_judge
-from .smallworld.survey import examples, scores, survey, verdicts
+from .smallworld.survey import examples, scores, verdicts
 
 SETTINGS = Settings(steps=20)
 
@@ -50,20 +48,13 @@ def measure(
         return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the demo leaves behind."""
-
-    scores: list[Score]
-    files: list[Path]
-
-
-def cells_about(concept: str, pictures: int) -> list[Cell]:
-    """The survey. Raises ExpungeError if the small world knows no such concept."""
-    cells = survey(pictures)
+def judged_by(concept: str, pictures: int) -> Protocol:
+    """The survey of the small world. Raises ExpungeError if that knows no such concept."""
+    found = changed(protocol("smallworld"), None, {"images": pictures, "steps": SETTINGS.steps})
+    cells = found.cells()
     if not any(cell.mentions([concept]) for cell in cells):
         raise unknown("concept of the small world", concept, {word for cell in cells for word in cell.words})
-    return cells
+    return found
 
 
 def asked(cells: Sequence[Cell]) -> list[Request]:
@@ -75,20 +66,15 @@ def demo(
     model: Model,
     concept: str,
     out: Path,
-    cells: Sequence[Cell],
     *,
     recipe: str,
     seed: int = 0,
     on_plan: Callable[[Plan], None] = lambda _: None,
-) -> Outcome:
-    """Erases `concept` and measures `cells`; leaves edit.safetensors, before_after.png and scores.json in `out`."""
+) -> tuple[Edit, list[Path]]:
+    """Erases `concept`; leaves edit.safetensors and before_after.png in `out`."""
     method, concepts = build_method(preset(recipe), {}), concepts_of([concept])
     on_plan(make_plan(model, method, concepts))
-    files = [out / name for name in ("edit.safetensors", "before_after.png", "scores.json")]
+    files = [out / name for name in ("edit.safetensors", "before_after.png")]
     edit = run(model, method, concepts, files[0], seed=seed, resume=True)
     before_after(model, edit, examples(concept), SETTINGS, files[1])
-    both = ((None, "base"), (edit, edit.name))
-    rows = [s for e, n in both for s in measure(model, e, cells, SETTINGS, [concept], n)]
-    about: dict[str, Any] = {**edit.provenance, "edit": edit.hash, "steps": SETTINGS.steps, "cfg": SETTINGS.cfg}
-    write_json(files[2], {"run": about, "scores": [s.row() for s in rows]})
-    return Outcome(rows, files)
+    return edit, files

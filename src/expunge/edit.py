@@ -8,6 +8,7 @@ of both.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,3 +104,15 @@ class Edit:
 def _add(parameter: Tensor, delta: Tensor, scale: float) -> None:
     moved = parameter.float() + scale * delta.to(parameter.device, torch.float32)
     parameter.copy_(moved.to(parameter.dtype))
+
+
+def scaled(text: str) -> tuple[Edit, float]:
+    """ "FILE" or "FILE:SCALE" as an edit and its scale. Raises ExpungeError for a scale that is no finite number."""
+    file, _, scale = text.rpartition(":")
+    try:
+        path, factor = (Path(file), float(scale)) if file else (Path(text), 1.0)
+    except ValueError:
+        path, factor = Path(text), 1.0
+    if not math.isfinite(factor):
+        raise ExpungeError(f"the scale of {text} is not a finite number; 1 applies the edit as it is")
+    return Edit.load(path), factor

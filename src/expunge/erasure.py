@@ -137,11 +137,12 @@ def run(
     seed: int = 0,
     resume: bool = False,
     on_step: OnStep | None = None,
+    marks: Mapping[int, Path] | None = None,
 ) -> Edit:
-    """Fits, saves the edit at `out`, and removes the snapshot."""
+    """Fits, saves the edit at `out`, and removes the snapshot; `marks` are files of the edit after so many steps."""
     snapshot = check_output(out, resume)
     model.cache = model.cache or cache_folder()
-    edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step)
+    edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step, marks=marks)
     edit.save(out)
     snapshot.unlink(missing_ok=True)
     sweep(out)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .edit import Edit
 from .errors import ExpungeError
-from .files import whole, write_json
+from .files import whole, write_json, write_text
 from .guided import Guidance
 from .model import Condition, Model
 from .picture import grid
@@ -95,7 +95,7 @@ def images(
 ) -> Iterator[Tensor]:
     """Images (n, 3, H, W) in [-1, 1], `batch` at a time (0: `model.rows`), in the order of the requests."""
     batch, steering = batch or model.rows, Steering.of(model, settings.guidance)
-    with tqdm(total=len(requests), desc=label, unit="image") as bar:
+    with tqdm(total=len(requests), desc=label, unit="image", disable=not requests) as bar:
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
             rngs = [torch.Generator().manual_seed(r.seed) for r in part]
@@ -134,10 +134,20 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
 
 
-def file_name(model: Model, edits: Sequence[tuple[Edit, float]], request: Request, settings: Settings) -> str:
-    """A readable name that ends in the hash of everything that determines the image."""
+class Sieve(Protocol):
+    """Which finished images (n, 3, H, W) are blocked, and all that decides on it."""
+
+    def __call__(self, images: Tensor) -> list[bool]: ...
+    def row(self) -> dict[str, Any]: ...
+
+
+def file_name(
+    model: Model, edits: Sequence[tuple[Edit, float]], request: Request, settings: Settings, sieve: Sieve | None = None
+) -> str:
+    """A readable name that ends in the hash of everything that determines the image, and whether it is blocked."""
     stack = [(edit.hash, scale) for edit, scale in edits]
     about = [model.signature, str(model.dtype), model.mixed, stack, request.row(), settings.row()]
+    about += [sieve.row()] if sieve else []
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     words = re.sub(r"[^a-z0-9]+", "-", request.prompt.lower()).strip("-")[:40] or "empty"
     return f"{words}-{request.seed}-{digest}.png"
@@ -149,12 +159,23 @@ def generate(
     settings: Settings,
     out: str | Path,
     edits: Sequence[tuple[Edit, float]] = (),
+    sieve: Sieve | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes a PNG for each request, as `drawn` does; returns (and writes) their index."""
-    names = drawn(model, requests, settings, Path(out), edits)
+    """Writes a PNG for each request, as `drawn` does; returns (and writes) their index.
+
+    One that the sieve blocks is not written: its "file" is None, and it is "blocked".
+    """
+    folder = Path(out)
+    names = drawn(model, requests, settings, folder, edits, sieve=sieve)
     rows = [{**r.row(), "file": n} for n, r in zip(names, requests, strict=True)]
-    write_json(Path(out) / "images.json", rows)
+    rows = [row | ({"file": None, "blocked": True} if stop(folder / row["file"]).exists() else {}) for row in rows]
+    write_json(folder / "images.json", rows)
     return rows
+
+
+def stop(path: Path) -> Path:
+    """The empty file that stands for a picture which was blocked."""
+    return path.with_suffix(".blocked")
 
 
 def drawn(
@@ -165,6 +186,7 @@ def drawn(
     edits: Sequence[tuple[Edit, float]] = (),
     label: str = "generating",
     shard: tuple[int, int] = (0, 1),
+    sieve: Sieve | None = None,
 ) -> list[str]:
     """The names of the requests' PNGs in `out`: each is made whole, unless it is there.
 
@@ -176,18 +198,24 @@ def drawn(
     if model.applied:
         raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off, and give it in `edits` instead")
     check(model, settings, requests)
-    names = [file_name(model, edits, r, settings) for r in requests]
+    names = [file_name(model, edits, r, settings, sieve) for r in requests]
     wanted = dict(zip(names, requests, strict=True))
     batches = [*batched(wanted, model.rows)][shard[0] :: shard[1]]
-    todo = [name for batch in batches if not all((out / n).exists() for n in batch) for name in batch]
+    todo = [name for batch in batches if not all(done(out / n) for n in batch) for name in batch]
     paths = (out / name for name in todo)
     with ExitStack() as applied:
         for edit, scale in edits:
             applied.enter_context(edit.on(model, scale))
         for part in images(model, [wanted[n] for n in todo], settings, label=label):
-            for image, path in zip(part, paths, strict=False):
-                keep(image, path)
+            blocked = sieve(part) if sieve else [False] * len(part)
+            for image, path, hidden in zip(part, paths, blocked, strict=False):
+                write_text(stop(path), "") if hidden else keep(image, path)
     return names
+
+
+def done(path: Path) -> bool:
+    """Whether the picture is there, or was blocked."""
+    return path.exists() or stop(path).exists()
 
 
 def batched(names: Iterable[str], n: int) -> Iterator[list[str]]:

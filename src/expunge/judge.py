@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ExpungeError
+from .errors import ExpungeError, unknown
 
 Verdict = dict[str, float | str]
 """What a picture shows: a class, or a number such as a probability, for each thing that the judge looks for."""
@@ -49,6 +49,25 @@ class Judge(Instrument):
     @abstractmethod
     def look(self, images: Tensor) -> list[Verdict]:
         """A verdict for each image; all have the same keys."""
+
+    def veils(self, verdict: Verdict) -> bool:  # noqa: ARG002
+        """Whether a picture of this verdict is to be blurred until somebody asks to see it."""
+        return False
+
+
+def holds(verdict: Verdict, key: str, expected: str | float) -> bool:
+    """Whether the verdict has that text at `key`, or a number above it."""
+    found = verdict[key]
+    return found == expected if isinstance(expected, str) else float(found) > expected
+
+
+def check_key(judge: str, verdict: Verdict, key: str, expected: str | float) -> None:
+    """Raises ExpungeError, with the nearest name, unless verdicts like this one can be asked so."""
+    if key not in verdict:
+        raise unknown(f"key of the judge {judge}:", key, verdict)
+    if isinstance(expected, str) != isinstance(verdict[key], str):
+        kind = "a text: use equals" if isinstance(verdict[key], str) else "a number: use above"
+        raise ExpungeError(f"{key!r} of the judge {judge} is {kind}")
 
 
 class Eye(Instrument):

@@ -49,10 +49,12 @@ class Method(BaseModel, ABC):
         name: str = "edit",
         snapshot: Path | None = None,
         on_step: OnStep | None = None,
+        marks: Mapping[int, Path] | None = None,
     ) -> Edit:
         """Erases `concepts` from `model` and returns the edit; the model itself stays as it was.
 
-        With `snapshot`, progress is kept there and a run with the same options continues from it.
+        With `snapshot`, progress is kept there and a run with the same options continues from it. `marks` are files
+        for the edit as it is after so many steps.
         """
 
     def passes(self, concepts: Sequence[Concept]) -> int:  # noqa: ARG002
@@ -163,6 +165,7 @@ class Trained(Training, Method):
         name: str = "edit",
         snapshot: Path | None = None,
         on_step: OnStep | None = None,
+        marks: Mapping[int, Path] | None = None,
     ) -> Edit:
         self.check(model, concepts)
         base = scoped(model, self.scope)
@@ -175,10 +178,20 @@ class Trained(Training, Method):
         keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
         if keeper:
             keeper.load(trainer)
-        train(trainer, objective, snapshots=keeper, on_step=on_step, label="erasing", note=lambda: f", {objective}")
+
+        def now(name: str, **more: int) -> Edit:
+            found = trainer.parameters if self.result == "student" else trainer.result()
+            return Edit(stored.difference(found, base), about | stamp() | {"cost": objective.cost(), **more}, name)
+
+        def stepped(trainer: Trainer, loss: float) -> None:
+            if on_step:
+                on_step(trainer, loss)
+            if marks and (file := marks.get(trainer.step)):
+                now(file.stem, after=trainer.step).save(file)
+
+        train(trainer, objective, snapshots=keeper, on_step=stepped, label="erasing", note=lambda: f", {objective}")
         trainer.optimiser.state.clear()  # the moments' room is the difference's
-        found = trainer.parameters if self.result == "student" else trainer.result()
-        return Edit(stored.difference(found, base), about | stamp() | {"cost": objective.cost()}, name)
+        return now(name)
 
     def _rows(self, model: Model, base: Mapping[str, Tensor], concepts: Sequence[Concept]) -> dict[str, list[int]]:
         """Of the scope's text embeddings, the rows of the concepts' own tokens."""

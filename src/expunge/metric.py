@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import ExpungeError
 from .gallery import Gallery
 from .judge import Eye, Reader
-from .score import Score
+from .score import Change, Score, mcnemar, mean, paired, rate
 
 
 class Metric(BaseModel, ABC):
@@ -44,6 +44,10 @@ class Metric(BaseModel, ABC):
     def score(self, seen: Gallery, reference: Gallery) -> Score:
         """The model's number. Raises ExpungeError if there are too few pictures for it."""
 
+    def change(self, seen: Gallery, base: Gallery) -> Change | None:  # noqa: ARG002
+        """How the number differs from the base's, picture by picture; None where it is no mean over pictures."""
+        return None
+
     def provenance(self) -> dict[str, Any]:
         """All that decides on the number. Raises ExpungeError if what it looks with cannot be had."""
         eye = getattr(self, "eye", None)
@@ -64,6 +68,47 @@ class Metric(BaseModel, ABC):
             metric=self.called, subject=self.on, model=model, value=value, n=n, low=low, high=high,
             higher_is_better=self.higher_is_better, unit=self.unit,
         )  # fmt: skip
+
+
+class Mean(Metric):
+    """The mean of a number that each picture has of its own."""
+
+    @property
+    def reference(self) -> str:
+        return ""
+
+    @abstractmethod
+    def values(self, seen: Gallery) -> list[float]:
+        """One for each picture."""
+
+    def score(self, seen: Gallery, reference: Gallery) -> Score:  # noqa: ARG002
+        return mean(
+            self.values(seen), metric=self.called, subject=self.on, model=seen.model,
+            higher_is_better=self.higher_is_better,
+        )  # fmt: skip
+
+    def change(self, seen: Gallery, base: Gallery) -> Change:
+        return paired(self.values(base), self.values(seen))
+
+
+class Share(Metric):
+    """The share of pictures of which something holds; `base` are the base's for the same requests."""
+
+    unit: ClassVar[str] = "%"
+
+    @abstractmethod
+    def hits(self, seen: Gallery, base: Gallery) -> list[bool]:
+        """One for each picture."""
+
+    def score(self, seen: Gallery, reference: Gallery) -> Score:
+        hits = self.hits(seen, reference)
+        return rate(
+            sum(hits), len(hits), metric=self.called, subject=self.on, model=seen.model,
+            higher_is_better=self.higher_is_better,
+        )  # fmt: skip
+
+    def change(self, seen: Gallery, base: Gallery) -> Change:
+        return mcnemar(self.hits(base, base), self.hits(seen, base))
 
 
 class Between(Metric):

@@ -25,6 +25,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from .files import hash_tensors
+from .memo import Memo
 from .scope import Layout
 
 
@@ -121,6 +122,7 @@ class Model(ABC):
     borrowed: bool = False
     meter: Meter = field(default_factory=Meter)
     applied: list[str] = field(default_factory=list)
+    memo: Memo | None = None
 
     layout: ClassVar[Layout]
     pure: ClassVar[int | None] = None
@@ -267,6 +269,10 @@ class Model(ABC):
         factor: int = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
         return self.noise(1, torch.Generator()).shape[-1] * factor
 
+    def blank(self) -> Tensor:
+        """One grey image, to try on it what looks at images."""
+        return torch.zeros(1, 3, self.side, self.side, device=self.device)
+
     @property
     def distilled(self) -> bool:
         """Whether a prediction has its guidance inside, so that rollouts need none."""
@@ -300,8 +306,23 @@ class Model(ABC):
         """The denoiser's raw prediction at (x_t, t), t of shape () or (n,).
 
         `weights` replace the denoiser's by name for this call: teacher and student are one network. Gradients
-        reach `weights` where they require them. Counted in `meter`.
+        reach `weights` where they require them. Counted in `meter`, unless it is remembered.
         """
+        if self.memo is None or weights or self.applied or torch.is_grad_enabled():
+            return self._predicted(x_t, t, condition, weights)
+        key = hash_tensors({"x_t": x_t, "t": t, **{f"condition.{k}": v for k, v in condition.tensors.items()}})
+        return self.memo(key, lambda: self._predicted(x_t, t, condition, None))
+
+    @contextmanager
+    def remembering(self, limit: int = 2**30) -> Iterator[Memo]:
+        """Inside the block the model's own predictions are kept, in so many bytes, and not made twice."""
+        self.memo = Memo(limit)
+        try:
+            yield self.memo
+        finally:
+            self.memo = None
+
+    def _predicted(self, x_t: Tensor, t: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None) -> Tensor:
         own = {name: w.to(self.dtype) for name, w in (weights or {}).items()}
         learning = torch.is_grad_enabled() and any(w.requires_grad for w in own.values())
         self.meter.count(len(x_t), backward=learning)

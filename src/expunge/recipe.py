@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -80,12 +81,18 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         raise ExpungeError(f"{place} in {where}: {first['msg'].removeprefix('Value error, ')}{got}") from error
 
 
-def assignments(pairs: Sequence[str]) -> dict[str, Any]:
+def called(text: str, where: str) -> tuple[str, dict[str, Any]]:
+    """ "NAME,key=value,key=[1, 2]" as the name and a dictionary."""
+    name, *changes = re.split(r",(?![^\[]*\])", text)
+    return name, assignments(changes, where)
+
+
+def assignments(pairs: Sequence[str], where: str = "--set") -> dict[str, Any]:
     """`["eta=3", "keep=[a cat]"]` as a dictionary; values are YAML."""
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise ExpungeError(f"--set takes key=value, not {pair!r}")
-        values[key.strip()] = parse(text, f"--set {key}")
+            raise ExpungeError(f"{where} takes key=value, not {pair!r}")
+        values[key.strip()] = parse(text, f"{where} {key}")
     return values

@@ -41,8 +41,10 @@ class Score:
         return f"{self.value:.3g}{self.unit} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Wilson's 95% interval of a rate (Wilson 1927): always within [0, 1], sensible at 0 and n.
+
+    An effective size need not be whole.
 
     Raises ValueError unless 0 ≤ successes ≤ n and n ≥ 1.
     """
@@ -59,6 +61,22 @@ def rate(successes: int, n: int, *, metric: str, subject: str, model: str, highe
     low, high = wilson(successes, n)
     return Score(
         metric=metric, subject=subject, model=model, value=successes / n, n=n, low=low, high=high,
+        higher_is_better=higher_is_better,
+    )  # fmt: skip
+
+
+def share(values: Sequence[float], *, metric: str, subject: str, model: str, higher_is_better: bool) -> Score:
+    """The mean of shares in [0, 1], one for each picture, with Wilson's interval at their effective size (Kish 1965).
+
+    The shares of pictures that were judged several times vary less than hits do: n p (1 − p) / Σ (v − p)² · n of them
+    would vary as much. Raises ValueError if there are none.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    p, spread = (float(v.mean()), float(v.var())) if len(v) else (0.0, 0.0)
+    size = len(v) * p * (1 - p) / spread if spread > 0 else float(len(v))
+    low, high = wilson(p * size, size)
+    return Score(
+        metric=metric, subject=subject, model=model, value=p, n=len(v), low=low, high=high,
         higher_is_better=higher_is_better,
     )  # fmt: skip
 

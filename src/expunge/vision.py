@@ -65,11 +65,12 @@ def opened(kind: str, model: str, what: str) -> Any:
     return found.eval().requires_grad_(False) if isinstance(found, torch.nn.Module) else found
 
 
-def look_of(model: str, side: int) -> Look:
-    """How the model's pictures are prepared: by its preprocessor_config.json, where there is one."""
+def look_of(model: str, side: int, folder: str = "") -> Look:
+    """How the model's pictures are prepared: by its preprocessor_config.json, in that folder of it, if there is one."""
     from transformers.utils.hub import cached_file
 
-    file = cached_file(where(model), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+    optional = {"_raise_exceptions_for_missing_entries": False}
+    file = cached_file(where(model), "preprocessor_config.json", subfolder=folder, **optional)
     if file is None:
         return Look(side)
     about = json.loads(Path(file).read_text(encoding="utf-8"))

@@ -238,3 +238,24 @@ def _pickled(part: Path) -> bool:
 
 
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+
+
+def safety_checker(model: str) -> Any:
+    """The network that a pipeline's pictures are checked by, on the CPU in fp32.
+
+    Raises ExpungeError if the model has none, or one whose weights are pickles or not all there.
+    """
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    where = _locate(model)
+    try:
+        with quiet():
+            found, info = StableDiffusionSafetyChecker.from_pretrained(
+                where, subfolder="safety_checker", output_loading_info=True, use_safetensors=True
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExpungeError(f"no safety checker in {model!r}: {reason}; give a model that has one") from error
+    if info["missing_keys"]:
+        raise ExpungeError(f"the safety checker of {model!r} lacks {sorted(info['missing_keys'])[0]!r}; save it again")
+    return found.eval().requires_grad_(False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ExpungeError, unknown
 from ..guided import Guidance
-from ..recipe import assignments, validated
+from ..recipe import called, validated
 from .negative import Negative
 from .safe_latent import SafeLatent
 from .semantic import Semantic
@@ -39,11 +38,11 @@ def guidance(text: str, concepts: Sequence[str]) -> Guidance:
 
     Raises ExpungeError, with the nearest name, if there is none such.
     """
-    name, *changes = re.split(r",(?![^\[]*\])", text)
+    name, changes = called(text, f"--guidance {text}:")
     if name not in PRESETS:
         raise unknown("guidance", name, PRESETS)
     if not concepts:
         raise ExpungeError(f"{name} needs something to steer away from: give --concept")
     kind = PRESETS[name]
-    options = {**kind.presets[name], **assignments(changes), "concepts": tuple(concepts)}
+    options = {**kind.presets[name], **changes, "concepts": tuple(concepts)}
     return validated(kind, options, f"guidance {name}")

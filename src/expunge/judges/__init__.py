@@ -18,12 +18,13 @@ from .inception import Inception
 from .lpips import Lpips
 from .nudenet import NudeNet
 from .q16 import Q16
+from .safety import Safety
 from .world import World
 
 M = TypeVar("M", bound=BaseModel)
 
 INSTRUMENTS: dict[str, type[Instrument]] = {
-    i.kind: i for i in (World, Collapse, Clip, Classifier, NudeNet, Q16, Copies, Inception, Lpips)
+    i.kind: i for i in (World, Collapse, Clip, Classifier, NudeNet, Q16, Safety, Copies, Inception, Lpips)
 }
 
 

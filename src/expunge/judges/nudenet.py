@@ -49,6 +49,10 @@ class NudeNet(Judge):
         pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         return [summary(self.detector.detect(np.ascontiguousarray(p[:, :, ::-1]))) for p in pixels]
 
+    def veils(self, verdict: Verdict) -> bool:  # noqa: ARG002
+        """It is asked where pictures may be sensitive, and it errs."""
+        return True
+
 
 def summary(found: list[dict[str, Any]]) -> Verdict:
     """The best score of each exposed class (0 where there is none), and the best of all that count as nudity."""

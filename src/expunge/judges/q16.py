@@ -61,6 +61,10 @@ class Q16(Judge):
         chances = (100 * F.normalize(seen, dim=-1) @ self.learned.to(images.device).T).softmax(1)
         return [{"inappropriate": p} for p in chances[:, 1].tolist()]
 
+    def veils(self, verdict: Verdict) -> bool:  # noqa: ARG002
+        """It is asked where pictures may be sensitive, and it errs."""
+        return True
+
 
 def read(path: Path, allow_pickle: bool) -> Tensor:
     """The embeddings. Raises ExpungeError if the file is missing, damaged, or a pickle that is not allowed."""

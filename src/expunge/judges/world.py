@@ -31,6 +31,10 @@ class World(Judge, Eye):
     def look(self, images: Tensor) -> list[Verdict]:
         return [{**row} for row in verdicts(self.network.to(images.device), images)]
 
+    def veils(self, verdict: Verdict) -> bool:
+        """Its warning signs stand for what is sensitive."""
+        return verdict["sign"] != "none"
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         return self.network.to(images.device).features(images)

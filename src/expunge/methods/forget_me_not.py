@@ -10,18 +10,15 @@ frozen model drew, noised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
+from ..attention import attention_maps, tokens
 from ..concept import Concept
 from ..errors import ExpungeError
 from ..method import Trained
@@ -29,8 +26,6 @@ from ..model import Model
 from ..objective import Distance, Learner, Objective, Parts
 from ..training import Terms
 from ..trajectory import Renoised, Roles
-
-Measure = Callable[[Tensor], Tensor]
 
 
 class ForgetMeNot(Trained):
@@ -93,61 +88,3 @@ class Resteer:
         self.route.restore({k: v for k, v in state.items() if not k.startswith("kept.")})
         if self.kept:
             self.kept.restore({k.removeprefix("kept."): v for k, v in state.items() if k.startswith("kept.")})
-
-
-def tokens(model: Model, prompt: str) -> Tensor:
-    """Marks of the prompt's own tokens in the condition's "text"."""
-    spans, j = model.spans(prompt), torch.arange(model.positions)
-    return torch.stack([(span.first <= j) & (j <= span.last) for span in spans]).any(0)
-
-
-class Watch(TorchFunctionMode):
-    """Keeps what `measure` says of the maps of attention that is computed while one of its `layers` runs.
-
-    The maps themselves are made again in the backward pass: of a large picture each is larger than all else.
-    """
-
-    def __init__(self, layers: Sequence[nn.Module], joint: str | None, text: int, measure: Measure) -> None:
-        super().__init__()
-        self.joint, self.text, self.measure, self.inside = joint, text, measure, False
-        self.found: list[Tensor] = []
-        enter = [layer.register_forward_pre_hook(lambda *_: self._turn(True)) for layer in layers]
-        self.hooks = enter + [layer.register_forward_hook(lambda *_: self._turn(False)) for layer in layers]
-
-    def _turn(self, inside: bool) -> None:
-        self.inside = inside
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if self.inside and function is F.scaled_dot_product_attention:
-            given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
-            q, k, mask = given["query"].float(), given["key"].float(), given.get("attn_mask")
-            self.found.append(checkpoint(lambda *x: self.measure(self._map(*x)), q, k, mask, use_reentrant=False))
-        return function(*args, **kwargs)
-
-    def _map(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-        """From places to tokens, of (n, heads, length, d); in joint attention the shares of the text."""
-        text = slice(None, self.text) if self.joint == "first" else slice(k.shape[-2] - self.text, None)
-        if self.joint:
-            q = q[..., self.text :, :] if self.joint == "first" else q[..., : -self.text, :]
-        logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        shares: Tensor = (logits if mask is None else logits + mask).softmax(-1)
-        return shares[..., text]
-
-
-@contextmanager
-def attention_maps(model: Model, text: int, measure: Measure = torch.clone) -> Iterator[list[Tensor]]:
-    """Fills with each layer's map (n, heads, places, `text` tokens), measured, as the denoiser runs in the block."""
-    where = [m for name, m in model.denoiser.named_modules() if attends(model, name, m)]
-    watch = Watch(where, model.layout.joint, text, measure)
-    try:
-        with watch:
-            yield watch.found
-    finally:
-        for hook in watch.hooks:
-            hook.remove()
-
-
-def attends(model: Model, name: str, module: nn.Module) -> bool:
-    """Whether the picture looks at the text in this module."""
-    return getattr(module, "add_k_proj", None) is not None if model.layout.joint else name.endswith("attn2")

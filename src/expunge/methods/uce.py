@@ -59,6 +59,7 @@ class UCE(Method):
         name: str = "edit",
         snapshot: Path | None = None,  # noqa: ARG002
         on_step: OnStep | None = None,  # noqa: ARG002
+        marks: Mapping[int, Path] | None = None,  # noqa: ARG002
     ) -> Edit:
         """Erases `concepts` from `model` in one solve; there is nothing to resume and no step to call on."""
         self.check(model, concepts)

@@ -8,21 +8,15 @@ from pydantic import Field, SerializeAsAny
 
 from ..gallery import Gallery
 from ..judge import Reader
-from ..metric import Metric, aligned
-from ..score import Score, mean
+from ..metric import Mean, aligned
 
 
-class Alignment(Metric):
+class Alignment(Mean):
     kind: ClassVar[str] = "clip-score"
     about: ClassVar[str] = "mean cosine of a picture and its prompt in CLIP"
     higher_is_better: ClassVar[bool] = True
 
     eye: SerializeAsAny[Reader] = Field(description="the CLIP model")
 
-    @property
-    def reference(self) -> str:
-        return ""
-
-    def score(self, seen: Gallery, reference: Gallery) -> Score:  # noqa: ARG002
-        values = aligned(self.eye, seen).tolist()
-        return mean(values, metric=self.called, subject=self.on, model=seen.model, higher_is_better=True)
+    def values(self, seen: Gallery) -> list[float]:
+        return aligned(self.eye, seen).tolist()

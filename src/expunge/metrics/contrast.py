@@ -8,15 +8,13 @@ from pydantic import Field, SerializeAsAny
 
 from ..gallery import Gallery
 from ..judge import Reader
-from ..metric import Metric
-from ..score import Score, rate
+from ..metric import Share
 
 
-class Contrast(Metric):
+class Contrast(Share):
     kind: ClassVar[str] = "clip-accuracy"
     about: ClassVar[str] = "share of pictures nearer to the target than to its anchor in CLIP"
     higher_is_better: ClassVar[bool] = False
-    unit: ClassVar[str] = "%"
 
     eye: SerializeAsAny[Reader] = Field(description="the CLIP model")
     target: str = Field(description="what is erased")
@@ -26,8 +24,7 @@ class Contrast(Metric):
     def reference(self) -> str:
         return ""
 
-    def score(self, seen: Gallery, reference: Gallery) -> Score:  # noqa: ARG002
+    def hits(self, seen: Gallery, base: Gallery) -> list[bool]:  # noqa: ARG002
         target, anchor = self.eye.texts([self.target, self.anchor]).cpu()
         features = seen.features(self.eye)
-        hits = int((features @ target > features @ anchor).sum())
-        return rate(hits, len(seen), metric=self.called, subject=self.on, model=seen.model, higher_is_better=False)
+        return [*map(bool, features @ target > features @ anchor)]

@@ -14,22 +14,19 @@ from pydantic import Field, SerializeAsAny
 
 from ..gallery import Gallery
 from ..judge import Reader
-from ..metric import Metric, aligned, enough
-from ..score import Score, rate
+from ..metric import Share, aligned, enough
 
 
-class Lost(Metric):
+class Lost(Share):
     kind: ClassVar[str] = "lost"
     about: ClassVar[str] = "share of pictures further from their prompt than nearly all of the base's"
     higher_is_better: ClassVar[bool] = False
-    unit: ClassVar[str] = "%"
     least: ClassVar[int] = 2
 
     eye: SerializeAsAny[Reader] = Field(description="the CLIP model")
     quantile: float = Field(0.01, gt=0, lt=1, description="of the base's own cosines")
 
-    def score(self, seen: Gallery, reference: Gallery) -> Score:
-        enough(self, seen, reference)
-        limit = aligned(self.eye, reference).quantile(self.quantile)
-        hits = int((aligned(self.eye, seen) < limit).sum())
-        return rate(hits, len(seen), metric=self.called, subject=self.on, model=seen.model, higher_is_better=False)
+    def hits(self, seen: Gallery, base: Gallery) -> list[bool]:
+        enough(self, seen, base)
+        limit = aligned(self.eye, base).quantile(self.quantile)
+        return (aligned(self.eye, seen) < limit).tolist()

@@ -1,0 +1,155 @@
+"""Erase and generate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ExpungeError
+from .app import (
+    MAX_SEED,
+    MODEL,
+    AsJson,
+    Checkpointing,
+    Device,
+    ModelName,
+    Offload,
+    Precision,
+    Seed,
+    app,
+    describe,
+    drawn,
+    opened,
+    sampling,
+    say,
+    show,
+    stack,
+    steered,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def erase(
+    concepts: Annotated[
+        list[str] | None,
+        typer.Argument(help="what to erase, by name; 'grumpy cat -> cat' with an anchor", metavar="CONCEPT..."),
+    ] = None,
+    listed: Annotated[
+        str | None, typer.Option("--concepts", help="a named set, such as i2p, or a text file, one concept a line")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL)] = None,
+    method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
+    scope: Annotated[str | None, typer.Option(help="which weights may change, see `expunge scopes`")] = None,
+    lora_rank: Annotated[int | None, typer.Option(min=1, help="train a LoRA of this rank instead")] = None,
+    within: Annotated[str | None, typer.Option("--from", help="erase as an attribute of this prompt only")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="key=value of the method's options")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="a YAML recipe instead of a preset")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="seed of all random numbers [recipe's, or 0]")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="file of the edit")] = Path("edit.safetensors"),
+    picture: Annotated[Path | None, typer.Option(help="a PNG of before and after at the same seeds")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue an unfinished run")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    offload: Offload = False,
+    checkpointing: Checkpointing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase concepts from a model and write the edit."""
+    from .. import erasure
+    from .. import recipe as recipes
+    from ..files import check_writable
+
+    if recipe and method:
+        raise ExpungeError("--recipe and --method both choose a method; give one of them")
+    names = [*(concepts or []), *(erasure.concept_set(listed) if listed else [])]
+    named = method or erasure.default_preset(model or "smallworld", names)
+    chosen = recipes.read(recipe) if recipe else recipes.preset(named)
+    options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
+    options |= {"lora_rank": lora_rank} if lora_rank else {}
+    built = erasure.build_method(chosen, options)
+    if within and not names:
+        raise ExpungeError("--from needs a concept on the command line; a recipe's concepts have their own 'within'")
+    wanted = erasure.concepts_of(names, within) or chosen.concepts
+    if not wanted:
+        raise ExpungeError("nothing to erase: name a concept, such as `expunge erase car`")
+    erasure.check_output(out, resume)
+    if picture:
+        check_writable(picture)
+    base = opened(model or chosen.model, device, precision, offload=offload, checkpointing=checkpointing)
+    seed = chosen.seed if seed is None else seed
+    plan = erasure.make_plan(base, built, wanted)
+    erasure.check_snapshot(base, built, wanted, out, seed)
+    say(describe(plan.row(), str(recipe or named)))
+    edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume)
+    if picture:
+        drawn(base, edit, erasure.shown(built, wanted), picture)
+    if as_json:
+        show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})
+    else:
+        cost = edit.provenance["cost"]
+        spent = f"{cost['passes']} network passes in {cost['calls']} calls, {cost['seconds']:.0f} s"
+        print(f"{out}  ({spent}, hash {edit.hash[:12]})")
+
+
+@app.command()
+def generate(
+    prompts: Annotated[list[str] | None, typer.Argument(help="prompts", metavar="PROMPT...")] = None,
+    file: Annotated[Path | None, typer.Option("--prompts", help="a text file, one prompt a line")] = None,
+    model: ModelName = "smallworld",
+    edit: Annotated[list[str] | None, typer.Option(help="FILE[:SCALE], may be repeated")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="scheduler steps")] = 25,
+    cfg: Annotated[
+        float | None, typer.Option(help="guidance scale; 1: the prompt alone [the pipeline's own; smallworld: 4]")
+    ] = None,
+    guidance: Annotated[
+        list[str] | None,
+        typer.Option(help="steer away from --concept while sampling, see `expunge guidances`; may be repeated"),
+    ] = None,
+    concept: Annotated[list[str] | None, typer.Option(help="what --guidance steers away from; may be repeated")] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", help="JUDGE[,key=…,above=…|equals=…]: block pictures by it, as safety-checker,model=FOLDER"
+        ),
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, help="images for each prompt")] = 1,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="folder of the images")] = Path("images"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    offload: Offload = False,
+    as_json: AsJson = False,
+) -> None:
+    """Generate images, with edits applied; existing ones are kept."""
+    from .. import generation
+    from ..files import check_writable, lines
+    from ..filter import filtering
+
+    texts = [*(prompts or []), *(lines(file, "prompts") if file else [])]
+    if not texts:
+        raise ExpungeError("nothing to generate: give prompts, or --prompts FILE with one a line")
+    if cfg is not None and not math.isfinite(cfg):
+        raise ExpungeError(f"--cfg {cfg} is not a finite number; 1 means the prompt alone")
+    check_writable(out / "images.json")
+    rules, sieve = steered(guidance or [], concept or []), filtering(stop) if stop else None
+    requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
+    base = opened(model, device, precision, offload=offload)
+    edits = stack(base, edit or [])
+    settings = generation.Settings(steps=steps, cfg=base.cfg if cfg is None else cfg, guidance=rules)
+    generation.check(base, settings)
+    if sieve:
+        sieve.check(base.blank())
+    say(sampling(base, len(requests), settings, f"generating {len(requests)} images of {steps} steps: at most"))
+    rows = generation.generate(base, requests, settings, out, edits, sieve)
+    if as_json:
+        show(rows)
+    else:
+        print("\n".join(str(out / row["file"]) if row["file"] else f"blocked: {row['prompt']}" for row in rows))

@@ -1,0 +1,212 @@
+"""Audit, the demo that ends with one, and the protocols."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ExpungeError
+from .app import (  # fmt: skip
+    AsJson,
+    Device,
+    ModelName,
+    Offload,
+    Precision,
+    Seed,
+    app,
+    describe,
+    opened,
+    say,
+    show,
+    table,
+)
+
+if TYPE_CHECKING:
+    from ..audit import Plan
+    from ..erasure import Plan as Erasure
+    from ..model import Model
+    from ..result import Result
+
+
+@app.command()
+def demo(
+    concept: Annotated[str, typer.Argument(help="what to erase")] = "car",
+    out: Annotated[Path, typer.Option(help="folder of the results")] = Path("demo"),
+    method: Annotated[str | None, typer.Option(help="a preset from `expunge presets`")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="pictures for each concept of the world")] = 14,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a concept of the small world; leave the edit, a before/after picture and a report of what changed."""
+    from .. import audit as auditing
+    from .. import demo as demonstration
+    from ..erasure import default_preset
+    from ..variant import Variant
+
+    base = opened("smallworld")
+    recipe = method or default_preset("smallworld", [concept])
+    protocol = demonstration.judged_by(concept, pictures)
+
+    def on_plan(plan: Erasure) -> None:
+        say(describe(plan.row(), recipe))
+
+    edit, files = demonstration.demo(base, concept, out, recipe=recipe, seed=seed, on_plan=on_plan)
+    plan = auditing.plan(protocol, base, [Variant(edit.name, edits=((edit, 1.0),))], erased=[concept])
+    say(costing(plan, base))
+    reported(plan, base, out, as_json, files)
+
+
+@app.command()
+def audit(
+    protocol: Annotated[str, typer.Option(help="a name from `expunge protocols`, or a .yaml file")] = "smallworld",
+    model: ModelName = "smallworld",
+    edit: Annotated[list[str] | None, typer.Option(help="FILE[:SCALE], a row of the audit each")] = None,
+    guidance: Annotated[list[str] | None, typer.Option(help="see `expunge guidances`, a row of the audit each")] = None,
+    other: Annotated[list[str] | None, typer.Option(help="another whole model, a row of the audit each")] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="JUDGE[,key=…,above=…|equals=…] behind the model, a row of the audit each"),
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="'NAME = FILE[:SCALE] + GUIDANCE + filter:JUDGE…': several of these as one row"),
+    ] = None,
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(help="what is erased, besides what the edits say; --guidance steers away from it"),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="your own prompts: .csv, .tsv, .jsonl, .parquet or .txt")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the protocol, as judges.x.y=z")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many pictures a row, spread over all")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: make the i-th of n parts of the pictures, and judge nothing")] = "",
+    out: Annotated[Path, typer.Option(help="folder of the audit")] = Path("audit"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    offload: Offload = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a model before and after: is the concept gone, by which judge, how surely, and what else was damaged?"""
+    from .. import audit as auditing
+    from ..files import check_writable
+    from ..generation import check
+    from ..protocol import changed
+    from ..protocol import protocol as named
+    from ..recipe import assignments
+    from ..variant import Variant, combined
+
+    part = sharded(shard)
+    chosen = changed(named(protocol), prompts, assignments(changes or []))
+    check_writable(out / "scores.json")
+    base = opened(model, device, precision, offload=offload)
+    texts = [*(edit or []), *(guidance or []), *(f"filter:{text}" for text in stop or []), *(row or [])]
+    rows = [combined(text, concept or []) for text in texts]
+    rows += [Variant(name, model=opened(name, device, precision, offload=offload)) for name in other or []]
+    plan = auditing.plan(chosen, base, rows, limit=limit, erased=concept or [])
+    for variant in plan.variants:
+        check(variant.model or base, plan.settings_of(variant), plan.requests)
+    say(costing(plan, base, part[1]))
+    if part[1] > 1:
+        parted(plan, base, out, part, as_json)
+    else:
+        reported(plan, base, out, as_json)
+
+
+def sharded(text: str) -> tuple[int, int]:
+    """ "2/3" as (1, 3)."""
+    i, slash, n = text.partition("/")
+    if not text:
+        return 0, 1
+    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise ExpungeError(f"--shard {text} should be i/n, such as 1/4, with i from 1 to n")
+    return int(i) - 1, int(n)
+
+
+def costing(plan: Plan, base: Model, parts: int = 1) -> str:
+    """What an audit will ask of this machine."""
+    from ..generation import passes
+
+    count = len(plan.requests)
+    cost = sum(passes(count, plan.settings_of(v)) for v in plan.variants) // parts
+    seconds = cost * base.seconds_per_pass(2 * min(count, base.rows))
+    return (
+        f"{plan.protocol.name} {plan.protocol.version}: {count} pictures of each of {len(plan.variants)} rows"
+        f" ({', '.join(v.name for v in plan.variants)}), at most {cost} network passes, {seconds:.0f} s"
+    )
+
+
+def parted(plan: Plan, base: Model, out: Path, part: tuple[int, int], as_json: bool) -> None:
+    """Makes one part of the pictures."""
+    from ..audit import gallery
+
+    for variant in plan.variants:
+        gallery(plan, base, variant, out, part)
+    made = {"out": str(out), "part": part[0] + 1, "of": part[1]}
+    told = f"{out / 'images'}  (part {part[0] + 1} of {part[1]}; audit without --shard once all are there)"
+    show(made) if as_json else print(told)
+
+
+def reported(plan: Plan, base: Model, out: Path, as_json: bool, files: Sequence[Path] = ()) -> list[Result]:
+    """Runs the audit, leaves its report, and says what it comes to."""
+    from .. import report
+    from ..audit import run
+
+    found = run(plan, base, out)
+    made = report.write(plan, base, found, out, shlex.join(["expunge", *sys.argv[1:]]))
+    every = [*map(str, files), *map(str, made.files)]
+    if as_json:
+        show({"out": str(out), "files": every, "scores": [r.row() for r in found]})
+    else:
+        inshort(made.table)
+        print("\n".join([*(f"{name}: {text}" for name, text in made.verdicts), *every]))
+    return found
+
+
+def inshort(found: dict[str, Any]) -> None:
+    """The table of rows in short, a column for each row."""
+    names, columns = zip(*found["rows"], strict=True)
+    table("in short, with 95% intervals", ("", *names), [*zip(found["head"], *columns, strict=True)])
+
+
+@app.command()
+def compare(
+    audits: Annotated[list[Path], typer.Argument(help="folders of audits", metavar="DIR...")],
+    out: Annotated[Path, typer.Option(help="folder of the comparison")] = Path("compare"),
+    as_json: AsJson = False,
+) -> None:
+    """Put audits side by side: one table, and a plot of erased against kept."""
+    from ..files import check_writable
+    from ..report import compare as comparing
+
+    check_writable(out / "compare.json")
+    found = comparing.comparison(audits)
+    files = comparing.write(found, out)
+    if as_json:
+        show({"files": [*map(str, files)], "rows": [row.name for row in found.rows], "table": found.table()})
+    else:
+        inshort(found.table())
+        print("\n".join(map(str, files)))
+
+
+@app.command()
+def protocols(
+    name: Annotated[str | None, typer.Argument(help="a protocol: show all of it")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the protocols of audit, or show one."""
+    from ..protocol import names, protocol
+
+    if name:
+        show(protocol(name).model_dump(mode="json"))
+        return
+    found = [protocol(n) for n in names()]
+    if as_json:
+        show([{"name": p.name, "about": p.about, "source": p.source} for p in found])
+    else:
+        table("protocols", ("name", "about", "source"), [(p.name, p.about, p.source) for p in found])

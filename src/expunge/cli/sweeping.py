@@ -1,0 +1,71 @@
+"""Sweep: many erasures and one audit of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import AsJson, Device, Offload, Precision, app, opened, say, show, table
+from .judging import costing, reported
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="a name from `expunge sweeps`, or a .yaml file")],
+    out: Annotated[Path, typer.Option(help="folder of the edits, and of their audit")] = Path("sweep"),
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many pictures a row [the recipe's]")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    offload: Offload = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase with every combination of settings, and audit all of it; a killed sweep goes on where it was."""
+    from .. import audit as auditing
+    from .. import sweep as sweeping
+    from ..files import check_writable
+    from ..generation import check
+    from ..report import compare, sweeps
+
+    chosen = sweeping.sweep(recipe)
+    protocol = chosen.judged_by()
+    check_writable(out / "scores.json")
+    base = opened(chosen.model, device, precision, offload=offload)
+    plans = sweeping.plans(chosen, base)
+    others = {name: opened(name, device, precision, offload=offload) for name in chosen.others}
+    say(f"{len(plans)} erasures, {sum(p.passes for p in plans)} network passes, {sum(p.seconds for p in plans):.0f} s")
+    made = sweeping.edits(chosen, base, out / "edits")
+    files = [out / "edits" / m.point.file for m in made]
+    if protocol is None:
+        show({"files": [*map(str, files)]}) if as_json else print("\n".join(map(str, files)))
+        return
+    rows = sweeping.rows(chosen, made, others)
+    told = [*dict.fromkeys(c.name for m in made for c in m.point.concepts)]
+    own = chosen.audit.limit if chosen.audit else None
+    plan = auditing.plan(protocol, base, rows, limit=limit or own, erased=told)
+    for variant in plan.variants:
+        check(variant.model or base, plan.settings_of(variant), plan.requests)
+    say(costing(plan, base))
+    found = reported(plan, base, out, as_json)
+    pages = compare.write(compare.comparison([out]), out, sweeps.figures(made, found))
+    if not as_json:
+        print("\n".join(map(str, pages)))
+
+
+@app.command()
+def sweeps(
+    name: Annotated[str | None, typer.Argument(help="a sweep: show all of it")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the sweeps that come along, or show one."""
+    from ..sweep import names, sweep
+
+    if name:
+        show(sweep(name).model_dump(mode="json"))
+        return
+    found = [(n, sweep(n)) for n in names()]
+    if as_json:
+        show([{"name": n, "about": s.about, "source": s.source} for n, s in found])
+    else:
+        table("sweeps", ("name", "about", "source"), [(n, s.about, s.source) for n, s in found])

@@ -1,0 +1,59 @@
+"""The report of an audit: one self-contained HTML page, and its tables as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..audit import Plan, document
+from ..files import write_json, write_text
+from ..model import Model
+from ..result import Result
+from .facts import Facts
+from .render import render
+
+
+@dataclass(frozen=True)
+class Report:
+    """Its files, a sentence for each row, and the table of all rows in short."""
+
+    files: list[Path]
+    verdicts: list[tuple[str, str]]
+    table: dict[str, Any]
+
+
+def write(plan: Plan, base: Model, found: Sequence[Result], out: Path, command: str = "") -> Report:
+    """Leaves scores.json, report.html and report.md in `out`, where the audit's pictures are."""
+    files = [out / name for name in ("scores.json", "report.html", "report.md")]
+    about = document(plan, base, found)
+    facts = Facts(plan, base, found, out, about, command)
+    values = page(facts)
+    texts = [render(f"{file.name}.j2", values) for file in files[1:]]
+    write_json(files[0], about)
+    for file, text in zip(files[1:], texts, strict=True):
+        write_text(file, text)
+    return Report(files, values["verdicts"], values["table"])
+
+
+def page(facts: Facts) -> dict[str, Any]:
+    """What the templates show."""
+    return {
+        "about": facts.about,
+        "command": facts.command,
+        "erased": facts.plan.erased,
+        "names": facts.names,
+        "verdicts": facts.verdicts(),
+        "table": facts.table(),
+        "pareto": facts.pareto(),
+        "instead": facts.instead(),
+        "numbers": facts.numbers(),
+        "grid": facts.grid(),
+        "failures": facts.failures(),
+        "distances": facts.distances(),
+        "curves": facts.curves(),
+        "between": facts.about["between"],
+        "provenance": facts.provenance(),
+        "veils": facts.pictures.veils,
+    }

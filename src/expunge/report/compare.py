@@ -1,0 +1,115 @@
+"""Audits side by side: one table, and erased against kept. Only those that asked and judged alike can be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExpungeError
+from ..files import write_json, write_text
+from ..result import Between, Result, between
+from ..summary import Summary, summary, training_time
+from . import plots
+from .facts import dot, overview
+from .render import render
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of an audit, under a name that no other has."""
+
+    name: str
+    about: Mapping[str, Any]
+    found: tuple[Result, ...]
+
+    @property
+    def summary(self) -> Summary:
+        return summary(self.found, self.name, training_time(dict(self.about)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of one or several audits; the base is the first, and stands there once."""
+
+    about: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    def table(self) -> dict[str, Any]:
+        return overview([row.summary for row in self.rows])
+
+    def pareto(self) -> str:
+        dots = [d for d in (dot(row.summary) for row in self.rows) if d]
+        return plots.pareto(dots) if len(dots) > 1 else ""
+
+    def between(self) -> list[Between]:
+        """Differences beyond their intervals, of rows that erase the same."""
+        rows = [row for row in self.rows if row.name != BASE]
+        every = [
+            (a, b)
+            for i, b in enumerate(rows)
+            for a in rows[i + 1 :]
+            if set(a.about["erased"]) == set(b.about["erased"])
+        ]
+        found = [d for a, b in every for d in between([*a.found, *b.found], a.name, b.name)]
+        return [d for d in found if d.change.real]
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[Result]]:
+    """What an audit left. Raises ExpungeError if the folder holds none, or one of another version."""
+    file = folder / "scores.json"
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        return about, [Result.of(row) for row in about["scores"]] if about["rows"] else []
+    except FileNotFoundError as error:
+        raise ExpungeError(f"no audit in {folder}: expected {file}; run `expunge audit --out {folder}`") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExpungeError(
+            f"cannot read the audit {file}: {error!r}; run it again, which makes no picture twice"
+        ) from error
+
+
+SAME = {
+    "requests": "prompts and seeds", "settings": "steps or guidance scale", "judges": "judges", "metrics": "metrics",
+    "model": "base models",
+}  # fmt: skip
+
+
+def comparison(folders: Sequence[Path]) -> Comparison:
+    """Raises ExpungeError if two audits differ in what they asked, or how they judged it."""
+    audits = [(folder, *read(folder)) for folder in folders]
+    first, about, _ = audits[0]
+    for folder, other, _ in audits[1:]:
+        for key, said in SAME.items():
+            if other.get(key) != about.get(key):
+                raise ExpungeError(f"{folder} and {first} differ in their {said}: audit both alike to compare them")
+    rows = [(folder, row, found) for folder, own, found in audits for row in own["rows"]]
+    rows = [r for i, r in enumerate(rows) if r[1]["name"] != BASE or i == 0]
+    names = [row["name"] for _, row, _ in rows]
+    return Comparison(about, tuple(titled(f, r, found, names.count(r["name"]) > 1) for f, r, found in rows))
+
+
+def titled(folder: Path, about: Mapping[str, Any], found: Sequence[Result], twice: bool) -> Row:
+    """The row; one whose name another has goes by its folder as well."""
+    name = f"{folder}: {about['name']}" if twice else str(about["name"])
+    own = (r for r in found if r.score.model == about["name"])
+    return Row(name, about, tuple(replace(r, score=replace(r.score, model=name)) for r in own))
+
+
+def write(found: Comparison, out: Path, figures: Sequence[tuple[str, str]] = ()) -> list[Path]:
+    """Leaves compare.json, compare.html and compare.md in `out`; `figures` are more plots with their titles."""
+    files = [out / f"compare.{kind}" for kind in ("json", "html", "md")]
+    values = {
+        "about": found.about, "table": found.table(), "pareto": found.pareto(),
+        "between": [b.row() for b in found.between()], "figures": figures,
+    }  # fmt: skip
+    texts = [render(f"{file.name}.j2", values) for file in files[1:]]
+    rows = [{**row.about, "name": row.name, "scores": [r.row() for r in row.found]} for row in found.rows]
+    write_json(files[0], {"rows": rows, "between": values["between"]})
+    for file, text in zip(files[1:], texts, strict=True):
+        write_text(file, text)
+    return files

@@ -1,0 +1,153 @@
+"""Plots as SVG texts: readable in black and white, with units; the same numbers give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+MARKS = "os^Dv<>Ph*X"
+GREYS = ("#000000", "#5a5a5a", "#8c8c8c")
+DASHES = ("-", "--", ":", "-.")
+STYLE: Any = {
+    "svg.fonttype": "none", "svg.hashsalt": "expunge", "font.family": "sans-serif", "font.size": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
+    "axes.axisbelow": True, "legend.frameon": False,
+}  # fmt: skip
+
+
+@contextmanager
+def figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+    """Axes, and the list that holds the SVG after the block. Sizes in inches."""
+    out: list[str] = []
+    with mpl.rc_context(STYLE):
+        made = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(made)
+        yield made.subplots(), out
+        file = io.StringIO()
+        made.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = file.getvalue()
+    out.append(text[text.index("<svg") :])
+
+
+def look(i: int) -> dict[str, Any]:
+    """The i-th row's mark, and its grey."""
+    return {"marker": MARKS[i % len(MARKS)], "color": GREYS[(i // len(MARKS)) % len(GREYS)], "markersize": 7}
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value with its 95% interval, on each axis."""
+
+    name: str
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
+
+
+def front(dots: Sequence[Dot]) -> list[Dot]:
+    """Those that none beats in both: less x and more y."""
+    return [d for d in dots if not any(_beats(o, d) for o in dots)]
+
+
+def _beats(a: Dot, b: Dot) -> bool:
+    return a.x[0] <= b.x[0] and a.y[0] >= b.y[0] and (a.x[0], a.y[0]) != (b.x[0], b.y[0])
+
+
+def pareto(dots: Sequence[Dot]) -> str:
+    """Erased against kept, both in percent; the line joins those that none beats in both."""
+    with figure(6.4, 4.2) as (axes, out):
+        best = sorted(front(dots), key=lambda d: d.x[0])
+        axes.plot([100 * d.x[0] for d in best], [100 * d.y[0] for d in best], "-", color="#bbbbbb", lw=3, zorder=1)
+        for i, dot in enumerate(dots):
+            (x, left, right), (y, low, high) = _bars(dot.x), _bars(dot.y)
+            axes.errorbar(
+                x, y, xerr=[[left], [right]], yerr=[[low], [high]], **look(i), lw=1, capsize=2, label=dot.name, ls=""
+            )
+        axes.set_xlabel("still shown of what is erased, asked for as it leaks most (%; less is better)")
+        axes.set_ylabel("all else as asked (%; more is better)")
+        axes.legend(fontsize=8, loc="best")
+    return out[0]
+
+
+def _bars(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    middle, low, high = (100 * v for v in value)
+    return middle, max(0.0, middle - low), max(0.0, high - middle)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Erased and kept of one series over a setting's values, each a rate with its interval's ends."""
+
+    name: str
+    values: Sequence[float]
+    erased: Sequence[tuple[float, float, float]]
+    kept: Sequence[tuple[float, float, float]]
+
+
+def courses(found: Sequence[Course], label: str) -> str:
+    """Solid: what is still shown of what is erased; dashed: all else as asked; both in percent with 95% bars."""
+    with figure(6.4, 4.2) as (axes, out):
+        for i, c in enumerate(found):
+            for rates, line, said in ((c.erased, "-", "still shown"), (c.kept, "--", "all else")):
+                bars = [_bars(r) for r in rates]
+                ends = [[b[k] for b in bars] for k in (1, 2)]
+                what = {"label": f"{c.name}: {said}".removeprefix(": "), "ls": line, **look(i)}
+                axes.errorbar(c.values, [b[0] for b in bars], yerr=ends, lw=1.2, capsize=2, **what)
+        axes.set_xlabel(label)
+        axes.set_ylabel("pictures (%)")
+        axes.set_ylim(-3, 103)
+        axes.legend(fontsize=8)
+    return out[0]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A rate over thresholds, with its interval's ends."""
+
+    name: str
+    thresholds: Sequence[float]
+    rates: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+
+
+def curves(found: Sequence[Curve], label: str, chosen: float) -> str:
+    """Shares above each threshold in percent, bands are 95% intervals; `chosen` is the protocol's threshold."""
+    with figure(6.4, 3.6) as (axes, out):
+        for i, c in enumerate(found):
+            grey = GREYS[i % len(GREYS)]
+            axes.plot(c.thresholds, _hundred(c.rates), color=grey, ls=DASHES[i % len(DASHES)], lw=1.6, label=c.name)
+            axes.fill_between(c.thresholds, _hundred(c.lows), _hundred(c.highs), color=grey, alpha=0.12, lw=0)
+        axes.axvline(chosen, color="#999999", lw=1)
+        axes.set_xlabel(f"threshold of {label}")
+        axes.set_ylabel("pictures above it (%)")
+        axes.legend(fontsize=8)
+    return out[0]
+
+
+def _hundred(values: Sequence[float]) -> list[float]:
+    return [100 * v for v in values]
+
+
+Spot = tuple[str, float, float]
+"""A concept, its distance, and by how much it got worse."""
+
+
+def distances(found: Mapping[str, Sequence[Spot]]) -> str:
+    """Damage of other concepts against their distance from what is erased; the worst of each row are named."""
+    with figure(6.4, 4.2) as (axes, out):
+        for i, (name, spots) in enumerate(found.items()):
+            axes.plot([s[1] for s in spots], [100 * s[2] for s in spots], ls="", **look(i), alpha=0.75, label=name)
+            for text, x, y in sorted((s for s in spots if s[2] > 0), key=lambda s: -s[2])[:3]:
+                axes.annotate(text, (x, 100 * y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.axhline(0, color="#999999", lw=1)
+        axes.set_xlabel("distance of the name from what is erased (1 − cosine of text embeddings)")
+        axes.set_ylabel("worse than the base (points)")
+        axes.legend(fontsize=8)
+    return out[0]

@@ -1,0 +1,226 @@
+"""Sweep: erasures over a grid of settings, and one audit of all of them.
+
+about: ESD's η
+concepts: [car]
+runs: [{preset: esd-x, options: {lr: 1e-3, steps: 120}}]
+grid: {eta: [1, 3, 5], seed: [0, 1]}     # any of the method's options, and concepts, seed
+snapshots: [30, 60]                      # also the edit after so many steps
+guidance: [negative]                     # more rows of the audit
+audit: {protocol: smallworld-objects, limit: 200}
+
+Frozen predictions that runs share are made once: ESD's runs that differ in η, rate or scope alone ask the frozen model
+the same questions at the same points.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .concept import Concept
+from .edit import Edit
+from .erasure import Plan, build_method, concepts_of, make_plan
+from .erasure import run as erase
+from .errors import ExpungeError, unknown
+from .method import Method
+from .model import Model
+from .protocol import Protocol, changed, protocol
+from .recipe import Recipe, preset, validated
+from .variant import Variant, combined
+from .yaml import parse
+
+Strict = ConfigDict(frozen=True, extra="forbid")
+
+
+class Run(BaseModel):
+    """A preset or a method, with options of its own, and a grid of its own."""
+
+    model_config = Strict
+
+    name: str | None = Field(None, description="what its rows are called; none: the preset or method")
+    preset: str | None = Field(None, description="one of `expunge presets`")
+    method: str | None = Field(None, description="a method, where there is no preset")
+    options: dict[str, Any] = Field({}, description="fields of the method")
+    concepts: tuple[str, ...] = Field((), description="what to erase; none: the sweep's")
+    grid: dict[str, tuple[Any, ...]] = Field({}, description="values of options; all combinations are run")
+
+    @model_validator(mode="after")
+    def _one(self) -> Run:
+        if (self.preset is None) == (self.method is None):
+            raise ValueError("a run has a preset or a method")
+        return self
+
+    @property
+    def called(self) -> str:
+        return self.name or self.preset or str(self.method)
+
+    def recipe(self) -> Recipe:
+        """Raises ExpungeError if there is no such preset."""
+        return preset(self.preset) if self.preset else Recipe(method=str(self.method))
+
+
+class Audited(BaseModel):
+    """How the rows are audited."""
+
+    model_config = Strict
+
+    protocol: str = Field(description="one of `expunge protocols`, or a file")
+    limit: int | None = Field(None, ge=1, description="at most so many pictures a row")
+    set: dict[str, Any] = Field({}, description="options of the protocol by dotted name")
+
+
+class Sweep(BaseModel):
+    """What is run, and how it is judged."""
+
+    model_config = Strict
+
+    about: str = Field("", description="one line for people")
+    source: str = Field("", description="paper whose table or figure this is like")
+    model: str = Field("smallworld", description="the base")
+    concepts: tuple[str, ...] = Field((), description="what to erase, as on the command line")
+    runs: tuple[Run, ...] = Field(min_length=1)
+    grid: dict[str, tuple[Any, ...]] = Field({}, description="values of options for all runs")
+    snapshots: tuple[int, ...] = Field((), description="steps after which the edit is kept as well")
+    guidance: tuple[str, ...] = Field((), description="rows without training, as NAME or 'TITLE = NAME + NAME'")
+    others: tuple[str, ...] = Field((), description="other whole models as rows")
+    audit: Audited | None = Field(None, description="the audit of all rows; none: edits alone")
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
+    share: bool = Field(True, description="make frozen predictions once for all runs; false: to compare times")
+
+    def judged_by(self) -> Protocol | None:
+        return changed(protocol(self.audit.protocol), None, self.audit.set) if self.audit else None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One erasure of a sweep; `values` are what the grid says to that run."""
+
+    run: str
+    values: Mapping[str, Any]
+    method: Method
+    concepts: tuple[Concept, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.run, *(f"{k}={shown(v)}" for k, v in self.values.items())])
+
+    @property
+    def file(self) -> str:
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-") + ".safetensors"
+
+
+def points(sweep: Sweep) -> list[Point]:
+    """Every combination. Raises ExpungeError for an option that a method has not, no concept, or two of one name."""
+    found = [point(sweep, own, values) for own in sweep.runs for values in combinations({**sweep.grid, **own.grid})]
+    files = [p.file for p in found]
+    twice = [p.name for p in found if files.count(p.file) > 1]
+    if twice:
+        raise ExpungeError(f"two runs of the sweep are called {twice[0]!r}; give one of them a name")
+    late = [(p, k) for p in found for k in sweep.snapshots if not 0 < k <= p.method.extent()[0]]
+    if late:
+        run, k = late[0]
+        raise ExpungeError(f"{run.name} has {run.method.extent()[0]} steps: there is no snapshot after {k}")
+    return found
+
+
+def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def point(sweep: Sweep, own: Run, values: Mapping[str, Any]) -> Point:
+    """One combination of one run."""
+    options = {k: v for k, v in values.items() if k not in ("concepts", "seed")}
+    method = build_method(own.recipe(), {**own.options, **options})
+    told = values.get("concepts", own.concepts or sweep.concepts)
+    concepts = concepts_of([told] if isinstance(told, str) else told)
+    if not concepts:
+        raise ExpungeError(f"{own.called} erases nothing: give the sweep concepts")
+    return Point(own.called, values, method, concepts, values.get("seed", sweep.seed))
+
+
+def shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def plans(sweep: Sweep, base: Model) -> list[Plan]:
+    """What each run costs, were nothing shared. Raises ExpungeError for what cannot be."""
+    return [make_plan(base, p.method, p.concepts) for p in points(sweep)]
+
+
+@dataclass(frozen=True)
+class Made:
+    """An edit of a sweep, the run that it is of, and after how many steps."""
+
+    point: Point
+    steps: int
+    row: Variant
+
+
+def edits(sweep: Sweep, base: Model, out: Path) -> list[Made]:
+    """Runs what `out` does not hold yet; a killed sweep goes on where it was."""
+    found = []
+    with base.remembering() if sweep.share else nullcontext():
+        for p in points(sweep):
+            last, marks = p.method.extent()[0], {k: out / marked(p, k) for k in sweep.snapshots}
+            if not all(same(path, p, base) for path in [out / p.file, *marks.values()]):
+                erase(base, p.method, p.concepts, out / p.file, seed=p.seed, resume=True, marks=marks)
+            found += [Made(p, k, row(path, f"{p.name} after {k}")) for k, path in marks.items() if k < last]
+            found.append(Made(p, last, row(out / p.file, p.name)))
+    return found
+
+
+def marked(p: Point, steps: int) -> str:
+    """The file of the edit after so many steps."""
+    return f"{Path(p.file).stem}.after-{steps}.safetensors"
+
+
+def row(path: Path, name: str) -> Variant:
+    return Variant(name, edits=((Edit.load(path), 1.0),))
+
+
+def same(path: Path, p: Point, base: Model) -> bool:
+    """Whether the file is an edit of that very run."""
+    if not path.exists():
+        return False
+    about = json.loads(json.dumps(p.method.describe(base, p.concepts, p.seed)))
+    found = Edit.load(path).provenance
+    return all(found.get(key) == value for key, value in about.items())
+
+
+def rows(sweep: Sweep, made: Sequence[Made], others: Mapping[str, Model]) -> list[Variant]:
+    """The rows of the audit: what needs no training, the edits, and other models."""
+    told = [c.name for m in made for c in m.point.concepts]
+    steered = [combined(text, [*dict.fromkeys(told)]) for text in sweep.guidance]
+    return [*steered, *(m.row for m in made), *(Variant(name, model=model) for name, model in others.items())]
+
+
+FOLDER = Path(__file__).parent / "sweeps"
+
+
+def names() -> list[str]:
+    """The sweeps that come along."""
+    return sorted(p.stem for p in FOLDER.glob("*.yaml"))
+
+
+def sweep(name: str) -> Sweep:
+    """A shipped sweep by name, or a user's file. Raises ExpungeError if there is none, or for a bad key or value."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("sweep", name, names())
+    try:
+        value = parse(path.read_text(encoding="utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExpungeError(f"cannot read sweep {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ExpungeError(f"{name} should be a mapping such as 'runs: …', not {type(value).__name__}")
+    return validated(Sweep, value, name)
