@@ -7,18 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from expunge import Concept, Edit, ExpungeError, report
 from expunge.audit import Plan, plan, run
+from expunge.filter import filtering
 from expunge.guidance import SafeLatent
 from expunge.methods.uce import UCE
 from expunge.model import Model
 from expunge.protocol import changed, protocol
-from expunge.variant import Variant
+from expunge.score import mcnemar
+from expunge.variant import Variant, combined
 
 LIMIT = 100
 Audited = tuple[Path, dict[str, dict[str, float]]]
@@ -49,6 +53,7 @@ def audited(world: Model, erased: Edit, tmp_path_factory: pytest.TempPathFactory
     out = tmp_path_factory.mktemp("audit")
     rows = [Variant("no-car", edits=((erased, 1.0),)), Variant("broken", edits=((broken(world), 1.0),))]
     rows += [Variant("same", edits=((erased, 0.0),)), Variant("sld", guidance=(SafeLatent.max("car"),))]
+    rows += [Variant("filtered", edits=((erased, 1.0),), filter=filtering("smallworld,key=object,equals=boat"))]
     asked = planned(world, *rows)
     found = run(asked, world, out)
     report.write(asked, world, found, out)
@@ -104,9 +109,9 @@ COMMAND = [
     "expunge",
     "audit",
     "--limit",
-    "80",
+    "48",
     "--set",
-    "steps=4",
+    "steps=3",
     "--precision",
     "fp32",
     "--out",
@@ -127,7 +132,7 @@ def test_a_killed_audit_goes_on_and_shards_merge(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = {p.name: p.read_bytes() for p in (tmp_path / "killed" / "images").glob("*.png")}
-    assert 0 < len(kept) < 80
+    assert 0 < len(kept) < 48
     for out, more in (
         ("killed", []),
         ("parts", ["--shard", "1/2"]),
@@ -181,13 +186,13 @@ def test_each_row_is_judged_by_what_it_erases(world: Model, tmp_path: Path) -> N
         Variant("no car", guidance=(SafeLatent.max("car"),)),
         Variant("no Devi", guidance=(SafeLatent.max("Devi"),)),
     ]
-    asked = plan(changed(protocol("smallworld-objects"), None, {"steps": 2, "metrics": []}), world, rows, limit=300)
+    asked = plan(changed(protocol("smallworld-objects"), None, {"steps": 1, "metrics": []}), world, rows, limit=200)
     by = {(r.score.model, r.score.subject, r.score.metric): r for r in run(asked, world, tmp_path)}
     cars = next(c for c in asked.cells if c.subject == "car").requests
     assert by["no car", "car", "accuracy"].role == "erased" and by["no Devi", "car", "accuracy"].role == "kept"
     assert by["no car", "car", "accuracy"].score.n == len(cars)
     assert by["no Devi", "car", "accuracy"].score.n == sum("Devi" not in r.prompt for r in cars) < len(cars)
-    assert by["no car", "all", "not collapsed"].score.n == 300, "what is about everything looks at everything"
+    assert by["no car", "all", "not collapsed"].score.n == 200, "what is about everything looks at everything"
 
 
 @pytest.mark.parametrize(
@@ -211,3 +216,64 @@ def test_what_cannot_work_is_told_before_any_picture(world: Model, options: dict
     with pytest.raises(ExpungeError, match=message) as error:
         plan(changed(protocol("smallworld"), None, options), world, [], limit=20)
     assert world.meter.passes == passes and "\n" not in str(error.value)
+
+
+def rows_of(out: Path, name: str) -> dict[str, dict[str, Any]]:
+    found = json.loads((out / "scores.json").read_text())["scores"]
+    return {f"{s['subject']}/{s['metric']}": s for s in found if s["model"] == name}
+
+
+def test_a_blocked_picture_is_neither_hit_nor_miss(audited: Audited) -> None:
+    """Of the edit's pictures (cars became boats) the filter keeps those of boats from being seen."""
+    out, _ = audited
+    plain, filtered = rows_of(out, "no-car"), rows_of(out, "filtered")
+    assert filtered["car/accuracy"]["hits"].count("-") > 0 == plain["car/accuracy"]["hits"].count("-")
+    for key, row in filtered.items():
+        if "hits" in row:
+            assert row["n"] == len(row["hits"]) - row["hits"].count("-")
+            assert round(row["value"] * row["n"]) == row["hits"].count("1")
+            both = zip(row["hits"], plain[key]["hits"], strict=True)
+            assert all(a in ("-", b) for a, b in both), "what was shown is what was shown without it"
+    assert "boat/accuracy" not in filtered, "no boat was shown"
+    assert filtered["erased/blocked"]["value"] > 0.5 and filtered["kept/blocked"]["value"] > 0
+    whole = json.loads((out / "scores.json").read_text())["rows"][-1]["filter"]
+    assert whole["judge"]["kind"] == "smallworld" and whole["expected"] == "boat"
+
+
+def test_numbers_over_all_concepts_count_each_picture_once(audited: Audited) -> None:
+    """All that is kept: the mean over pictures of their share of right answers."""
+    out, _ = audited
+    for name in ("base", "no-car", "broken"):
+        found = rows_of(out, name)
+        right: dict[str, list[str]] = {}
+        asked = protocol("smallworld").cells(LIMIT)
+        for cell in (c.apart(["car"]) for c in asked if c.words and not c.bad and not c.mentions(["car"])):
+            for request, letter in zip(
+                cell.requests, found[f"{cell.subject}/{cell.metric}"]["hits"] if cell.requests else "", strict=True
+            ):
+                right.setdefault(str(request), []).append(letter)
+        shares = [letters.count("1") / len(letters) for letters in right.values()]
+        assert found["kept/accuracy"]["value"] == pytest.approx(sum(shares) / len(shares))
+        assert found["kept/accuracy"]["n"] == len(shares)
+        assert found["erased/accuracy"]["value"] == found["car/accuracy"]["value"]
+
+
+def test_rows_against_each_other_are_pairs(audited: Audited) -> None:
+    out, _ = audited
+    found = json.loads((out / "scores.json").read_text())["between"]
+    car = next(b for b in found if (b["model"], b["other"], b["subject"]) == ("broken", "no-car", "tree"))
+    a, b = (rows_of(out, name)["tree/accuracy"]["hits"] for name in ("no-car", "broken"))
+    want = mcnemar([x == "1" for x in a], [x == "1" for x in b])
+    assert car["change"] == pytest.approx(asdict(want))
+
+
+def test_a_row_may_combine(erased: Edit, tmp_path: Path) -> None:
+    erased.save(tmp_path / "no-car.safetensors")
+    row = combined(f"all = {tmp_path / 'no-car.safetensors'}:0.5 + sld-max + filter:smallworld,key=sign,equals=hazard")
+    assert row.name == "all" and row.edits[0][1] == 0.5 and row.guidance == (SafeLatent.max("car"),)
+    assert row.filter and row.filter.stops({"sign": "hazard"}) and not row.filter.stops({"sign": "none"})
+    assert combined(f"{tmp_path / 'no-car.safetensors'}:0.5").name == "no-car:0.5"
+    with pytest.raises(ExpungeError, match="one filter stands behind a model"):
+        combined("filter:nudenet + filter:nudenet")
+    with pytest.raises(ExpungeError, match="unknown guidance 'sld-mx'; did you mean 'sld-max'"):
+        combined("sld-mx", ["car"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from expunge import ExpungeError
 from expunge.judges import judge
 from expunge.metrics import metric
-from expunge.prompts import Row, filled, of_file
+from expunge.prompts import Row, filled, located, of_file
 from expunge.protocol import Protocol, changed, names, protocol, requests
 
 LISTED = {
@@ -168,3 +168,25 @@ def test_a_protocol_says_all_of_itself_again() -> None:
     found = protocol("artists")
     again = Protocol.model_validate(json.loads(found.model_dump_json()))
     assert again == found and again.cells() == found.cells()
+
+
+def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the hub's own cache, as it lies there after a download; nothing else can be had offline."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    base = tmp_path / "datasets--some--prompts"
+    (base / "refs").mkdir(parents=True)
+    (base / "refs" / "main").write_text("0" * 40)
+    snapshot = base / "snapshots" / ("0" * 40)
+    (snapshot / "data").mkdir(parents=True)
+    (snapshot / "data" / "test.csv").write_text("prompt,sd_seed\na red car,7\n")
+    [row] = of_file(located("some/prompts"))
+    assert (row.prompt, row.seed) == ("a red car", 7)
+    (snapshot / "more.csv").write_text("prompt\na cat\n")
+    with pytest.raises(ExpungeError, match=r"data/test\.csv, more\.csv; choose one as some/prompts:FILE"):
+        located("some/prompts")
+    assert located("some/prompts:more.csv") == snapshot / "more.csv"
+    with pytest.raises(ExpungeError, match="cannot have the data set 'no/where'"):
+        located("no/where")
+    assert located("some/file.csv") == Path("some/file.csv"), "a path, though there is no such file"

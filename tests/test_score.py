@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipys
 
-from expunge.score import bootstrap, mcnemar, mean, paired, pooled, rate, wilson
+from expunge.score import bootstrap, mcnemar, mean, paired, pooled, rate, share, wilson
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -36,6 +36,35 @@ def test_pooled_rates_are_the_rate_of_the_pool(cases: list[tuple[int, int]]) -> 
     about = {"metric": "m", "subject": "s", "model": "base", "higher_is_better": False}
     whole = rate(sum(k for k, _ in cases), sum(n for _, n in cases), **about)
     assert pooled([rate(k, n, **about) for k, n in cases], metric="m", subject="s") == whole
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=200))
+def test_shares_of_whole_pictures_are_a_rate(hits: list[bool]) -> None:
+    about = {"metric": "m", "subject": "s", "model": "base", "higher_is_better": True}
+    found, want = share([float(h) for h in hits], **about), rate(sum(hits), len(hits), **about)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (want.value, want.low, want.high)
+    ) and found.n == want.n
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=2, max_size=200))
+def test_shares_are_surer_than_hits_and_never_surer_than_their_spread_allows(values: list[float]) -> None:
+    """Between the interval of as many whole hits and misses, and none at all."""
+    about = {"metric": "m", "subject": "s", "model": "base", "higher_is_better": True}
+    found = share(values, **about)
+    low, high = wilson(found.value * len(values), len(values))
+    assert low - 1e-9 <= found.low <= found.value <= found.high <= high + 1e-9
+
+
+def test_the_interval_of_shares_covers() -> None:
+    """Pictures with four judged attributes each, a third of them bad altogether: 95% of intervals hold the truth."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        chance = np.where(rng.random(80) < 1 / 3, 0.4, 0.95)
+        values = rng.binomial(4, chance) / 4
+        found = share(values.tolist(), metric="m", subject="s", model="base", higher_is_better=True)
+        held += found.low <= 0.4 / 3 + 0.95 * 2 / 3 <= found.high
+    assert 930 <= held <= 980
 
 
 def test_nothing_to_pool() -> None:

@@ -24,7 +24,7 @@ from .cell import Cell
 from .errors import ExpungeError, unknown
 from .files import lines
 from .generation import Request
-from .prompts import Row, filled, of_file, rows
+from .prompts import Row, filled, located, of_file, rows
 from .recipe import validated
 from .smallworld.survey import survey
 from .yaml import parse
@@ -40,7 +40,7 @@ class Prompts(BaseModel):
     template: str | None = Field(None, description="a text with {name} for each of values")
     values: dict[str, tuple[str, ...] | str] = Field({}, description="lists, or the name of a list that comes along")
     rows: tuple[dict[str, Any], ...] = Field((), description="prompts with their columns, written out")
-    file: str | None = Field(None, description="a .csv, .tsv, .jsonl, .parquet or .txt file; user: give --prompts")
+    file: str | None = Field(None, description="a .csv, .tsv, .jsonl, .parquet or .txt, a data set's id; user: give it")
     survey: tuple[str, ...] = Field((), description="cells of the small world, by metric")
 
     @model_validator(mode="after")
@@ -172,7 +172,7 @@ def read_rows(prompts: Prompts) -> Iterator[Row]:
         return filled(prompts.template, values)
     if prompts.file == "user":
         raise ExpungeError("this protocol's prompts are not shipped: give your copy of them by --prompts FILE")
-    return of_file(Path(prompts.file)) if prompts.file else rows(iter(prompts.rows), "the protocol")
+    return of_file(located(prompts.file)) if prompts.file else rows(iter(prompts.rows), "the protocol")
 
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -205,7 +205,7 @@ def protocol(name: str) -> Protocol:
     return validated(Protocol, {"name": path.stem, **value}, name)
 
 
-def changed(found: Protocol, prompts: Path | None, options: Mapping[str, Any]) -> Protocol:
+def changed(found: Protocol, prompts: str | Path | None, options: Mapping[str, Any]) -> Protocol:
     """The protocol with the user's own prompts, and options set by dotted name, as "judges.q16.embeddings".
 
     Raises ExpungeError if there is no such option.

@@ -80,7 +80,12 @@ def audit(
         list[str] | None,
         typer.Option(help="what is erased, besides what the edits say; --guidance steers away from it"),
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="your own prompts: .csv, .tsv, .jsonl, .parquet or .txt")] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help="your own: a .csv, .tsv, .jsonl, .parquet or .txt file, or a hub's data set owner/name[:FILE]"
+        ),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the protocol, as judges.x.y=z")
     ] = None,

@@ -69,12 +69,11 @@ class Pictures:
 
 
 def small(path: Path) -> str:
-    """A picture as a data address: WebP, at most SIDE pixels wide and high, without loss if it was as small before."""
+    """A picture as a data address: WebP, at most SIDE pixels wide and high."""
     with Image.open(path) as picture:
-        whole = max(picture.size) <= SIDE
         picture.thumbnail((SIDE, SIDE))
         file = io.BytesIO()
-        picture.convert("RGB").save(file, "WEBP", lossless=whole, quality=80)
+        picture.convert("RGB").save(file, "WEBP", quality=88)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ def figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
         file = io.StringIO()
         made.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = file.getvalue()
-    out.append(text[text.index("<svg") :])
+    out.append(re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL))
 
 
 def look(i: int) -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""The report says what the numbers say, needs nothing but itself, and shows nothing sensitive unasked."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from expunge import Concept, ExpungeError, report
+from expunge.audit import plan, run
+from expunge.methods.uce import UCE
+from expunge.model import Model
+from expunge.protocol import changed, protocol
+from expunge.report import compare, plots
+from expunge.result import Result
+from expunge.score import Change, rate
+from expunge.summary import state, summary, verdict
+from expunge.variant import Variant
+
+NAME = "no <sign>"
+SMALL = {"steps": 4, "metrics": [{"kind": "lost", "eye": "clip"}]}
+
+
+@pytest.fixture(scope="module")
+def written(world: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audit whose erased concept is sensitive; one row has a name that would break a page."""
+    out = tmp_path_factory.mktemp("report")
+    edit = UCE(keep=("",)).fit(world, [Concept(name="hazard sign")], name="sign")
+    rows = [Variant(NAME, edits=((edit, 1.0),)), Variant("half", edits=((edit, 0.5),))]
+    asked = plan(changed(protocol("smallworld-implicit-sign"), None, SMALL), world, rows, limit=60)
+    report.write(asked, world, run(asked, world, out), out, "expunge audit <here>")
+    return out
+
+
+def test_the_page_needs_nothing_but_itself(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    assert all(src.startswith("data:image/webp;base64,") for src in re.findall(r'src="([^"]*)"', page))
+    assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert not re.search(r"<script|<link|<iframe|@import|url\((?!#)", page)
+    assert "no &lt;sign&gt;" in page and "<sign>" not in page and "expunge audit &lt;here&gt;" in page
+
+
+def test_the_page_says_what_the_scores_say(written: Path) -> None:
+    page = html.unescape((written / "report.html").read_text())
+    found = json.loads((written / "scores.json").read_text())
+    for row in map(Result.of, found["scores"]):
+        if row.single:
+            assert str(row.score) in page
+    rows = [Result.of(row) for row in found["scores"]]
+    said = verdict(summary(rows, NAME), summary(rows, "base"), ["hazard sign"])
+    assert said in page and said in (written / "report.md").read_text()
+    for text in (found["model"]["hash"], found["rows"][1]["edits"][0]["hash"], found["requests"]):
+        assert text in page
+
+
+def test_signs_are_blurred_and_nothing_else(written: Path) -> None:
+    """A picture is veiled exactly where the judge sees a sign in it."""
+    page = (written / "report.html").read_text()
+    tiles = re.findall(r'<(label|span) class="tile( veil)?"><img src="[^"]+" alt="(blurred: )?([^"]+)"', page)
+    assert {bool(veil) for _, veil, _, _ in tiles} == {True, False}
+    assert all((tag == "label") == bool(veil) == bool(said) for tag, veil, said, _ in tiles)
+
+
+def test_what_came_instead_is_counted(written: Path) -> None:
+    """Percentages of the judge's classes in pictures that ask for the sign by name."""
+    text = (written / "report.md").read_text()
+    named = text[text.index("What came instead, named") :].split("\n\n")[1]
+    columns = [[int(c.strip(" %")) for c in line.split("|")[2:-1]] for line in named.splitlines()[2:]]
+    assert all(abs(sum(column) - 100) <= 2 for column in zip(*columns, strict=True))
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to open pages in")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_page_fits_a_phone(written: Path, width: int, tmp_path: Path) -> None:
+    """Nothing is wider than the window in a real browser: tables scroll by themselves."""
+    frame = f"""<iframe id="page" width="{width}" height="800" src="{written / "report.html"}"></iframe><script>
+    const page = () => document.getElementById("page").contentDocument.documentElement
+    onload = () => document.title = page().scrollWidth</script>"""
+    (tmp_path / "frame.html").write_text(frame)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = ["chromium", *options, profile, "--virtual-time-budget=5000", f"file://{tmp_path / 'frame.html'}"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert int(re.search(r"<title>(\d+)</title>", shown)[1]) <= width  # type: ignore[index]
+
+
+def test_audits_side_by_side_are_the_audit_of_all(written: Path, tmp_path: Path) -> None:
+    """Two audits of a row each compare as one of both does; others are refused."""
+    about = json.loads((written / "scores.json").read_text())
+    for k, folder in ((1, "a"), (2, "b")):
+        chosen = [about["rows"][0]["name"], about["rows"][k]["name"]]
+        part = about | {"rows": [about["rows"][0], about["rows"][k]], "between": []}
+        part |= {"scores": [s for s in about["scores"] if s["model"] in chosen]}
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "scores.json").write_text(json.dumps(part))
+    both, one = compare.comparison([tmp_path / "a", tmp_path / "b"]), compare.comparison([written])
+    assert both.table() == one.table() and both.between() == one.between()
+    assert both.table()["rows"][0][0] == "base" and len(both.table()["rows"]) == 3
+    assert [p.exists() for p in compare.write(both, tmp_path / "out")] == [True] * 3
+    twice = compare.comparison([tmp_path / "a", tmp_path / "a"])
+    assert [row.name for row in twice.rows][1:] == [f"{tmp_path / 'a'}: {NAME}"] * 2
+    other = about | {"requests": "others"}
+    (tmp_path / "b" / "scores.json").write_text(json.dumps(other))
+    with pytest.raises(ExpungeError, match="differ in their prompts and seeds"):
+        compare.comparison([tmp_path / "a", tmp_path / "b"])
+    (tmp_path / "b" / "scores.json").write_text("{")
+    with pytest.raises(ExpungeError, match="cannot read the audit"):
+        compare.comparison([tmp_path / "b"])
+    with pytest.raises(ExpungeError, match="no audit in"):
+        compare.comparison([tmp_path / "c"])
+
+
+def result(hits: int, n: int, before: int | None = None, **more: str) -> Result:
+    about = {"metric": "named", "subject": "erased", "model": "x", "higher_is_better": False} | more
+    change = None if before is None else Change(value=(hits - before) / n, low=-0.3, high=-0.1, p=0.01, n=n)
+    return Result(rate(hits, n, **about), change, "erased")  # type: ignore[arg-type]
+
+
+def test_gone_is_said_when_the_interval_says_so() -> None:
+    assert state(result(0, 100, 90)) == "gone"
+    assert state(result(0, 20, 18)) == "probably gone"
+    assert state(result(50, 100, 90)) == "weaker"
+    held = result(50, 100, 55)
+    same = Change(value=-0.05, low=-0.15, high=0.05, p=0.5, n=100)
+    assert state(replace(held, change=same)) == "still there"
+
+
+def test_the_leakiest_way_decides() -> None:
+    rows = [result(0, 100, 90), result(40, 100, 80, metric="implicit")]
+    told = verdict(summary(rows, "x"), summary([], "base"), ["car"])
+    assert told.startswith("car: weaker. Still shown when implied 40.0%")
+
+
+def test_nobody_on_the_front_is_beaten() -> None:
+    dots = [
+        plots.Dot(str(i), (x, x, x), (y, y, y)) for i, (x, y) in enumerate([(0, 0.5), (0.5, 1), (0.5, 0.9), (1, 1)])
+    ]
+    assert [d.name for d in plots.front(dots)] == ["0", "1"]
+
+
+def test_the_same_numbers_give_the_same_plot() -> None:
+    dots = [plots.Dot("a", (0.1, 0, 0.2), (0.9, 0.8, 1)), plots.Dot("b & <c>", (0.3, 0.2, 0.4), (1, 0.9, 1))]
+    assert plots.pareto(dots) == plots.pareto(dots) and "b &amp; &lt;c&gt;" in plots.pareto(dots)

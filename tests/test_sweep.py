@@ -1,0 +1,126 @@
+"""A sweep is its runs, one by one; what they share is made once, and changes no bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from expunge import Edit, ExpungeError
+from expunge.erasure import build_method, concepts_of, run
+from expunge.model import Model
+from expunge.recipe import Recipe, validated
+from expunge.report.sweeps import figures
+from expunge.result import Result
+from expunge.score import rate
+from expunge.sweep import Sweep, edits, names, points, rows, sweep
+
+SHORT = {"steps": 3, "grid": 2, "latents": 2, "batch": 2, "lr": 1e-3}
+GIVEN: dict[str, Any] = {
+    "concepts": ["car"], "runs": [{"name": "x", "method": "esd", "options": SHORT}], "grid": {"eta": [1, 3]},
+}  # fmt: skip
+
+
+def swept(**more: Any) -> Sweep:
+    return validated(Sweep, GIVEN | more, "the sweep")
+
+
+def test_every_combination_runs_once() -> None:
+    found = points(swept(grid={"eta": [1, 3], "seed": [0, 1], "concepts": [["car"], ["boat", "cat"]]}))
+    assert len(found) == 8 == len({p.file for p in found})
+    assert found[-1].name == "x eta=3 seed=1 concepts=boat,cat" and found[-1].seed == 1
+    assert [c.name for c in found[-1].concepts] == ["boat", "cat"] and found[-1].method.eta == 3  # type: ignore[attr-defined]
+
+
+def test_sharing_saves_passes_and_changes_no_bit(world: Model, tmp_path: Path) -> None:
+    """The second run asks the frozen model what the first did."""
+    alone = edits(swept(share=False), world, tmp_path / "alone")
+    shared = edits(swept(), world, tmp_path / "shared")
+    assert [m.row.edits[0][0].hash for m in shared] == [m.row.edits[0][0].hash for m in alone]
+    costs = [[m.row.edits[0][0].provenance["cost"]["passes"] for m in own] for own in (alone, shared)]
+    assert costs[0][0] == costs[0][1] == costs[1][0]
+    assert costs[1][1] == 3 * SHORT["steps"] * SHORT["batch"], "the student's own passes alone"
+    assert world.memo is None
+
+
+def test_the_memo_is_bounded_and_only_of_the_model_itself(world: Model, rng: torch.Generator) -> None:
+    x, t, c = world.noise(1, rng), torch.tensor(500), world.encode(["a car"])
+    with world.remembering(limit=3 * x.nbytes) as memo, torch.no_grad():
+        first = world.predict(x, t, c)
+        assert world.predict(x, t, c) is first and memo.saved == 1
+        assert not torch.equal(world.predict(x, t, world.encode(["a cat"])), first)
+        name, p = next(iter(world.parameters().items()))
+        assert world.predict(x, t, c, {name: p + 1}) is not first
+        edit = Edit({name: torch.ones_like(p)}, {"base": world.identity(())})
+        with edit.on(world):
+            assert not torch.equal(world.predict(x, t, c), first)
+        for i in range(5):
+            world.predict(x, torch.tensor(i), c)
+        assert memo.size <= 3 * x.nbytes and len(memo.known) == 3
+    with torch.enable_grad():
+        assert world.predict(x, t, c) is not first
+
+
+def test_a_snapshot_is_the_edit_of_a_shorter_run(world: Model, tmp_path: Path) -> None:
+    made = edits(swept(snapshots=[2], grid={}), world, tmp_path)
+    assert [m.steps for m in made] == [2, 3] and made[0].row.name == "x after 2"
+    recipe = Recipe(method="esd", options=SHORT)
+    short = run(world, build_method(recipe, {"steps": 2}), concepts_of(["car"]), tmp_path / "short.safetensors")
+    assert made[0].row.edits[0][0].hash == short.hash != made[1].row.edits[0][0].hash
+
+
+def test_what_is_there_is_not_made_again(world: Model, tmp_path: Path) -> None:
+    edits(swept(), world, tmp_path)
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    edits(swept(), world, tmp_path)
+    assert times == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    edits(swept(runs=[{"name": "x", "method": "esd", "options": SHORT | {"lr": 2e-3}}]), world, tmp_path)
+    assert all(p.stat().st_mtime_ns != time for p, time in times.items()), "other options, other edits"
+
+
+def test_rows_without_training_steer_from_what_is_erased(world: Model, tmp_path: Path) -> None:
+    asked = swept(guidance=["SLD = sld-max"], others=["gold"], grid={})
+    found = rows(asked, edits(asked, world, tmp_path), {"gold": world})
+    assert [v.name for v in found] == ["SLD", "x", "gold"] and found[0].concepts() == ["car"]
+
+
+def test_a_figure_has_a_line_for_what_differs_otherwise(world: Model, tmp_path: Path) -> None:
+    made = edits(swept(grid={"eta": [1, 3], "seed": [0, 1]}), world, tmp_path)
+    about = {"metric": "accuracy", "higher_is_better": False}
+    found = [
+        Result(rate(k, 10, subject=role, model=m.row.name, **about), None, role)  # type: ignore[arg-type]
+        for k, m in enumerate(made)
+        for role in ("erased", "kept")
+    ]
+    drawn = dict(figures(made, found))
+    assert list(drawn) == ["over eta", "over seed"]
+    assert "x" not in drawn["over eta"].split("seed=0: still shown")[0][-1] and "seed=1: all else" in drawn["over eta"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_those_that_come_along_can_run(name: str, world: Model) -> None:
+    found = sweep(name)
+    assert points(found) and found.judged_by() and found.about and found.source
+    for p in points(found):
+        p.method.check(world, p.concepts)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"grid": {"etta": [1]}}, "'etta'; did you mean 'eta'"),
+        ({"runs": []}, "runs in the sweep"),
+        ({"runs": [{"name": "x"}]}, "a run has a preset or a method"),
+        ({"runs": [{"preset": "esd-y"}]}, "unknown preset 'esd-y'"),
+        ({"runs": [{"preset": "uce-2024"}] * 2, "grid": {}}, "two runs of the sweep are called 'uce-2024'"),
+        ({"concepts": []}, "x erases nothing: give the sweep concepts"),
+        ({"snapshots": [9]}, "x eta=1 has 3 steps: there is no snapshot after 9"),
+        ({"conceps": ["car"]}, "'conceps'; did you mean 'concepts'"),
+    ],
+)
+def test_what_cannot_run_is_told(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExpungeError, match=message) as error:
+        points(swept(**more))
+    assert "\n" not in str(error.value)
