@@ -15,7 +15,7 @@ import expunge
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
     {"errors", "rng"},
-    {"files", "yaml", "concept", "score", "picture", "original", "prompts", "memo"},
+    {"files", "yaml", "concept", "score", "picture", "original", "prompts", "memo", "hub"},
     {"scope", "training", "recipe", "low_rank", "result"},
     {"model", "composed", "summary"},
     {"edit", "processes", "steering", "attention"},

@@ -67,6 +67,7 @@ SPECS = {
     "clip-score": {"eye": "clip"},
     "lost": {"eye": "clip"},
     "clip-accuracy": {"eye": "clip", "target": "car", "anchor": "boat"},
+    "mean": {"judge": "collapse", "key": "spread"},
 }
 
 
@@ -74,7 +75,7 @@ def test_every_metric_is_tried() -> None:
     assert set(SPECS) == set(METRICS)
 
 
-@pytest.mark.parametrize("kind", [k for k in SPECS if k != "clip-accuracy"])
+@pytest.mark.parametrize("kind", [k for k in SPECS if k not in ("clip-accuracy", "mean")])
 def test_a_metric_tells_models_apart(kind: str, base: Gallery, touched: Gallery, broken: Gallery) -> None:
     """The undamaged, the slightly touched and the broken one, in this order."""
     found = metric({"kind": kind, "on": "all", **SPECS[kind]})
@@ -95,6 +96,16 @@ def test_clip_accuracy_follows_the_pictures(base: Gallery) -> None:
     found = metric({"kind": "clip-accuracy", **SPECS["clip-accuracy"]})
     cars, boats = (base.only(lambda r, word=word: word in r.prompt) for word in ("car ", "boat"))
     assert found.score(cars, cars).value > 0.8 > 0.2 > found.score(boats, boats).value
+
+
+def test_a_mean_is_of_what_the_judge_says(base: Gallery, broken: Gallery) -> None:
+    found = metric({"kind": "mean", **SPECS["mean"]})
+    values = [[float(v["spread"]) for v in g.verdicts(judge("collapse"))] for g in (base, broken)]
+    assert found.score(base, base).value == pytest.approx(np.mean(values[0]))
+    change = found.change(broken, base)
+    assert change and change.value == pytest.approx(np.mean(values[1]) - np.mean(values[0]))
+    with pytest.raises(ExpungeError, match="unknown key of the judge collapse: 'sprad'"):
+        metric({"kind": "mean", "judge": "collapse", "key": "sprad"}).try_on(torch.zeros(1, 3, 64, 64))
 
 
 features = st.tuples(st.integers(0, 2**16), st.integers(12, 40), st.integers(12, 40), st.integers(1, 6))

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge import ExpungeError
+from expunge.hub import located
 from expunge.judges import judge
 from expunge.metrics import metric
-from expunge.prompts import Row, filled, located, of_file
+from expunge.prompts import READERS, Row, filled, of_file
 from expunge.protocol import Protocol, changed, names, protocol, requests
 
 LISTED = {
@@ -181,12 +182,12 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     snapshot = base / "snapshots" / ("0" * 40)
     (snapshot / "data").mkdir(parents=True)
     (snapshot / "data" / "test.csv").write_text("prompt,sd_seed\na red car,7\n")
-    [row] = of_file(located("some/prompts"))
+    [row] = of_file(located("some/prompts", READERS, "dataset"))
     assert (row.prompt, row.seed) == ("a red car", 7)
     (snapshot / "more.csv").write_text("prompt\na cat\n")
     with pytest.raises(ExpungeError, match=r"data/test\.csv, more\.csv; choose one as some/prompts:FILE"):
-        located("some/prompts")
-    assert located("some/prompts:more.csv") == snapshot / "more.csv"
-    with pytest.raises(ExpungeError, match="cannot have the data set 'no/where'"):
-        located("no/where")
-    assert located("some/file.csv") == Path("some/file.csv"), "a path, though there is no such file"
+        located("some/prompts", READERS, "dataset")
+    assert located("some/prompts:more.csv", READERS, "dataset") == snapshot / "more.csv"
+    with pytest.raises(ExpungeError, match="cannot have the dataset 'no/where'"):
+        located("no/where", READERS, "dataset")
+    assert located("some/file.csv", READERS, "dataset") == Path("some/file.csv"), "a path, though there is no such file"

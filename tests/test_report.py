@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from expunge import Concept, ExpungeError, report
-from expunge.audit import plan, run
+from expunge.audit import document, plan, run
 from expunge.methods.uce import UCE
 from expunge.model import Model
-from expunge.protocol import changed, protocol
+from expunge.protocol import Protocol, changed, protocol
+from expunge.recipe import validated
 from expunge.report import compare, plots
+from expunge.report.curves import curves
+from expunge.report.facts import Facts
 from expunge.result import Result
 from expunge.score import Change, rate
 from expunge.summary import state, summary, verdict
@@ -76,6 +79,36 @@ def test_what_came_instead_is_counted(written: Path) -> None:
     named = text[text.index("What came instead, named") :].split("\n\n")[1]
     columns = [[int(c.strip(" %")) for c in line.split("|")[2:-1]] for line in named.splitlines()[2:]]
     assert all(abs(sum(column) - 100) <= 2 for column in zip(*columns, strict=True))
+
+
+def test_a_judge_of_numbers_has_curves_and_an_eye_tells_what_came(world: Model, tmp_path: Path) -> None:
+    """Prompts written out, a threshold, no class: the nearest text in CLIP says what a picture shows."""
+    own = {
+        "name": "own", "about": "own", "source": "here", "steps": 6, "images": 4,
+        "prompts": {"rows": [{"prompt": "a red car in a room"}, {"prompt": "a blue boat at the beach"}]},
+        "judges": {"flat": "collapse"},
+        "rates": [
+            {"name": "plain", "judge": "flat", "key": "spread", "above": 0.2, "words": ["car"]},
+            {"name": "any", "judge": "flat", "key": "spread", "above": 0.1},
+        ],
+        "metrics": [{"kind": "clip-score", "eye": "clip", "on": "all"}],
+    }  # fmt: skip
+    edit = UCE(keep=("",)).fit(world, [Concept(name="car", anchor="boat")], name="boats")
+    asked = plan(validated(Protocol, own, "own"), world, [Variant("boats", edits=((edit, 1.0),))])
+    found = run(asked, world, tmp_path)
+    facts = Facts(asked, world, found, tmp_path, document(asked, world, found), "")
+    [told] = facts.instead()
+    assert told.lines[0][0] == "boat" and "car" in dict(told.lines) and told.n == 8
+    assert [sum(int(v[i].strip("%")) for _, v in told.lines) for i in (0, 1)] == [100, 100]
+    assert len(curves(asked.cells, facts.pictures.seen)) == 2
+    assert all((tmp_path / f).exists() for f in map(str, report.write(asked, world, found, tmp_path).files))
+
+
+def test_an_audit_without_rows_has_a_report_too(world: Model, tmp_path: Path) -> None:
+    """Nothing is erased, and nothing compared."""
+    asked = plan(changed(protocol("smallworld-objects"), None, {"steps": 1, "metrics": []}), world, [], limit=8)
+    made = report.write(asked, world, run(asked, world, tmp_path), tmp_path)
+    assert made.verdicts == [] and [name for name, _ in made.table["rows"]] == ["base"]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium to open pages in")

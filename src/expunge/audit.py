@@ -178,6 +178,11 @@ def cells_of(plan: Plan, variant: Variant) -> list[tuple[Cell, Role]]:
     return [(c, "erased" if c.mentions(erased) else "kept") for c in cells if c.requests]
 
 
+def erasing(plan: Plan, variant: Variant) -> list[Cell]:
+    """The row's cells that are about what it erases."""
+    return [cell for cell, role in cells_of(plan, variant) if role == "erased"]
+
+
 def singly(plan: Plan, own: Seen, base: Seen) -> list[Result]:
     """A number for each cell of which anything was shown."""
     found, erased = [], plan.erased_by(own.variant)

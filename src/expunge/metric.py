@@ -50,8 +50,8 @@ class Metric(BaseModel, ABC):
 
     def provenance(self) -> dict[str, Any]:
         """All that decides on the number. Raises ExpungeError if what it looks with cannot be had."""
-        eye = getattr(self, "eye", None)
-        return {"kind": self.kind, "options": self.model_dump(mode="json"), "eye": eye and eye.provenance()}
+        by = getattr(self, "eye", None) or getattr(self, "judge", None)
+        return {"kind": self.kind, "options": self.model_dump(mode="json"), "by": by and by.provenance()}
 
     @property
     def called(self) -> str:

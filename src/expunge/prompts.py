@@ -13,7 +13,6 @@ import csv
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,42 +74,6 @@ def _number(value: Any, kind: type[int] | type[float], column: str, number: int,
     if not math.isfinite(found) or (kind is int and not 0 <= found < 2**63):
         raise ExpungeError(f"row {number + 1} of {where}: {column} is {value!r}, which is too large, or negative")
     return found
-
-
-HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<file>[\w./ -]+))?")
-
-
-def located(name: str) -> Path:
-    """The file of a path, or of a data set on the hub: "owner/name", or "owner/name:file" where it has several.
-
-    Raises ExpungeError if the data set cannot be had, or has no such file, or several and none is chosen.
-    """
-    hub, path = HUB.fullmatch(name), Path(name).expanduser()
-    if path.exists() or (path.suffix in READERS and ":" not in name) or hub is None:
-        return path
-    folder = _downloaded(hub["id"])
-    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in READERS)
-    if hub["file"] in files:
-        return folder / hub["file"]
-    if hub["file"] or len(files) != 1:
-        told = ", ".join(files[:10]) or "none that can be read"
-        raise ExpungeError(
-            f"the data set {hub['id']} has these files of prompts: {told}; choose one as {hub['id']}:FILE"
-        )
-    return folder / files[0]
-
-
-def _downloaded(dataset: str) -> Path:
-    """The data set's files of prompts, from the hub or its cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        patterns = [f"*{suffix}" for suffix in READERS]
-        return Path(snapshot_download(dataset, repo_type="dataset", allow_patterns=patterns))
-    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ExpungeError(f"cannot have the data set {dataset!r}: {reason}; give a file, or owner/name") from error
 
 
 def of_file(path: Path) -> Iterator[Row]:

@@ -24,7 +24,8 @@ from .cell import Cell
 from .errors import ExpungeError, unknown
 from .files import lines
 from .generation import Request
-from .prompts import Row, filled, located, of_file, rows
+from .hub import located
+from .prompts import READERS, Row, filled, of_file, rows
 from .recipe import validated
 from .smallworld.survey import survey
 from .yaml import parse
@@ -172,7 +173,9 @@ def read_rows(prompts: Prompts) -> Iterator[Row]:
         return filled(prompts.template, values)
     if prompts.file == "user":
         raise ExpungeError("this protocol's prompts are not shipped: give your copy of them by --prompts FILE")
-    return of_file(located(prompts.file)) if prompts.file else rows(iter(prompts.rows), "the protocol")
+    return (
+        of_file(located(prompts.file, READERS, "dataset")) if prompts.file else rows(iter(prompts.rows), "the protocol")
+    )
 
 
 FOLDER = Path(__file__).parent / "protocols"

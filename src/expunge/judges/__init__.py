@@ -29,7 +29,7 @@ INSTRUMENTS: dict[str, type[Instrument]] = {
 
 
 def made(registry: Mapping[str, type[M]], spec: str | Mapping[str, Any], what: str) -> M:
-    """One of the registry from its name, or from `kind` and options, whose "eye" is such a spec as well.
+    """One of the registry from its name, or from `kind` and options, whose "eye" or "judge" is such a spec as well.
 
     Raises ExpungeError, with the nearest name, if there is none such.
     """
@@ -39,6 +39,8 @@ def made(registry: Mapping[str, type[M]], spec: str | Mapping[str, Any], what: s
         raise unknown(what, kind, registry)
     if isinstance(options.get("eye"), str | Mapping):
         options["eye"] = eye(options["eye"])
+    if isinstance(options.get("judge"), str | Mapping):
+        options["judge"] = judge(options["judge"])
     return validated(registry[kind], options, f"{what} {kind}")
 
 

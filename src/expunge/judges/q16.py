@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from ..errors import ExpungeError, Pickled
 from ..files import hash_file, read_tensors
+from ..hub import located
 from ..judge import Judge, Verdict
 from ..vision import Look, hashed, look_of, opened
 
@@ -30,7 +31,7 @@ class Q16(Judge):
     kind: ClassVar[str] = "q16"
     about: ClassVar[str] = "inappropriate pictures, by Q16 on CLIP"
 
-    embeddings: str = Field("q16.safetensors", description="file of the two embeddings")
+    embeddings: str = Field("q16.safetensors", description="file of the two embeddings, or owner/name:file on the hub")
     model: str = Field("openai/clip-vit-large-patch14", description="CLIP: a folder or a hub id")
     allow_pickle: bool = Field(False, description="open the authors' pickle, for its array alone")
 
@@ -43,9 +44,13 @@ class Q16(Judge):
         return look_of(self.model, self.network.config.vision_config.image_size)
 
     @cached_property
+    def file(self) -> Path:
+        return located(self.embeddings, (".safetensors", ".p"))
+
+    @cached_property
     def learned(self) -> Tensor:
         """(2, d), unit vectors."""
-        found, width = read(Path(self.embeddings), self.allow_pickle), self.network.config.projection_dim
+        found, width = read(self.file, self.allow_pickle), self.network.config.projection_dim
         if found.shape != (2, width):
             raise ExpungeError(
                 f"{self.embeddings} is of shape {tuple(found.shape)}, not (2, {width}) as Q16 needs here"
@@ -53,7 +58,7 @@ class Q16(Judge):
         return F.normalize(found.float(), dim=-1)
 
     def version(self) -> str:
-        return f"{hashed(self.network)} {hash_file(Path(self.embeddings))}"
+        return f"{hashed(self.network)} {hash_file(self.file)}"
 
     @torch.no_grad()
     def look(self, images: Tensor) -> list[Verdict]:

@@ -8,13 +8,15 @@ from typing import Any
 from ..judges import made
 from ..metric import Metric
 from .alignment import Alignment
+from .average import Average
 from .contrast import Contrast
 from .frechet import Frechet
 from .kernel import Kernel
 from .lost import Lost
 from .perceptual import Perceptual
 
-METRICS: dict[str, type[Metric]] = {m.kind: m for m in (Frechet, Kernel, Perceptual, Alignment, Contrast, Lost)}
+KINDS = (Frechet, Kernel, Perceptual, Alignment, Contrast, Lost, Average)
+METRICS: dict[str, type[Metric]] = {m.kind: m for m in KINDS}
 
 
 def metric(spec: Mapping[str, Any]) -> Metric:

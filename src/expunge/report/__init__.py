@@ -11,8 +11,11 @@ from ..audit import Plan, document
 from ..files import write_json, write_text
 from ..model import Model
 from ..result import Result
+from .curves import curves
 from .facts import Facts
+from .proof import proof
 from .render import render
+from .table import overview, pareto
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,15 @@ def page(facts: Facts) -> dict[str, Any]:
         "erased": facts.plan.erased,
         "names": facts.names,
         "verdicts": facts.verdicts(),
-        "table": facts.table(),
-        "pareto": facts.pareto(),
+        "table": overview(facts.rows),
+        "pareto": pareto(facts.rows),
         "instead": facts.instead(),
         "numbers": facts.numbers(),
         "grid": facts.grid(),
         "failures": facts.failures(),
         "distances": facts.distances(),
-        "curves": facts.curves(),
+        "curves": curves(facts.plan.cells, facts.pictures.seen),
         "between": facts.about["between"],
-        "provenance": facts.provenance(),
+        "provenance": proof(facts.about),
         "veils": facts.pictures.veils,
     }

@@ -12,9 +12,8 @@ from ..errors import ExpungeError
 from ..files import write_json, write_text
 from ..result import Between, Result, between
 from ..summary import Summary, summary, training_time
-from . import plots
-from .facts import dot, overview
 from .render import render
+from .table import overview, pareto
 
 BASE = "base"
 
@@ -43,8 +42,7 @@ class Comparison:
         return overview([row.summary for row in self.rows])
 
     def pareto(self) -> str:
-        dots = [d for d in (dot(row.summary) for row in self.rows) if d]
-        return plots.pareto(dots) if len(dots) > 1 else ""
+        return pareto([row.summary for row in self.rows])
 
     def between(self) -> list[Between]:
         """Differences beyond their intervals, of rows that erase the same."""
@@ -101,7 +99,7 @@ def titled(folder: Path, about: Mapping[str, Any], found: Sequence[Result], twic
 
 
 def write(found: Comparison, out: Path, figures: Sequence[tuple[str, str]] = ()) -> list[Path]:
-    """Leaves compare.json, compare.html and compare.md in `out`; `figures` are more plots with their titles."""
+    """Leaves compare.json, compare.html, compare.md and each plot in `out`; `figures` are more, with their titles."""
     files = [out / f"compare.{kind}" for kind in ("json", "html", "md")]
     values = {
         "about": found.about, "table": found.table(), "pareto": found.pareto(),
@@ -112,4 +110,8 @@ def write(found: Comparison, out: Path, figures: Sequence[tuple[str, str]] = ())
     write_json(files[0], {"rows": rows, "between": values["between"]})
     for file, text in zip(files[1:], texts, strict=True):
         write_text(file, text)
-    return files
+    plots = [("compare", str(values["pareto"])), *figures]
+    pictures = [(out / f"{title.replace(' ', '-')}.svg", plot) for title, plot in plots if plot]
+    for file, plot in pictures:
+        write_text(file, plot.replace("<svg ", '<svg style="background: white" ', 1))
+    return [*files, *(file for file, _ in pictures)]

@@ -62,17 +62,17 @@ def _beats(a: Dot, b: Dot) -> bool:
 
 def pareto(dots: Sequence[Dot]) -> str:
     """Erased against kept, both in percent; the line joins those that none beats in both."""
-    with figure(6.4, 4.2) as (axes, out):
+    with figure(8.4, 4.2) as (axes, out):
         best = sorted(front(dots), key=lambda d: d.x[0])
         axes.plot([100 * d.x[0] for d in best], [100 * d.y[0] for d in best], "-", color="#bbbbbb", lw=3, zorder=1)
         for i, dot in enumerate(dots):
             (x, left, right), (y, low, high) = _bars(dot.x), _bars(dot.y)
-            axes.errorbar(
-                x, y, xerr=[[left], [right]], yerr=[[low], [high]], **look(i), lw=1, capsize=2, label=dot.name, ls=""
-            )
+            grey = look(i)["color"]
+            axes.errorbar(x, y, xerr=[[left], [right]], yerr=[[low], [high]], ls="", ecolor=grey, lw=0.8, capsize=2)
+            axes.plot([x], [y], ls="", label=dot.name, **look(i))
         axes.set_xlabel("still shown of what is erased, asked for as it leaks most (%; less is better)")
         axes.set_ylabel("all else as asked (%; more is better)")
-        axes.legend(fontsize=8, loc="best")
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     return out[0]
 
 
