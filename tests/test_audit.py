@@ -15,14 +15,16 @@ import pytest
 import torch
 
 from expunge import Concept, Edit, ExpungeError, report
-from expunge.audit import Plan, plan, run
+from expunge.audit import Plan, on, plan, run
 from expunge.filter import filtering
 from expunge.guidance import SafeLatent
 from expunge.methods.uce import UCE
 from expunge.model import Model
-from expunge.protocol import changed, protocol
+from expunge.protocol import Protocol, changed, protocol
+from expunge.recipe import validated
+from expunge.result import read
 from expunge.score import mcnemar
-from expunge.variant import Variant, combined
+from expunge.variant import BASE, Variant, combined
 
 LIMIT = 100
 Audited = tuple[Path, dict[str, dict[str, float]]]
@@ -53,7 +55,7 @@ def audited(world: Model, erased: Edit, tmp_path_factory: pytest.TempPathFactory
     out = tmp_path_factory.mktemp("audit")
     rows = [Variant("no-car", edits=((erased, 1.0),)), Variant("broken", edits=((broken(world), 1.0),))]
     rows += [Variant("same", edits=((erased, 0.0),)), Variant("sld", guidance=(SafeLatent.max("car"),))]
-    rows += [Variant("filtered", edits=((erased, 1.0),), filter=filtering("smallworld,key=object,equals=boat"))]
+    rows += [Variant("filtered", edits=((erased, 1.0),), filter=filtering("smallworld,key=colour,equals=red"))]
     asked = planned(world, *rows)
     found = run(asked, world, out)
     report.write(asked, world, found, out)
@@ -224,20 +226,31 @@ def rows_of(out: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def test_a_blocked_picture_is_neither_hit_nor_miss(audited: Audited) -> None:
-    """Of the edit's pictures (cars became boats) the filter keeps those of boats from being seen."""
+    """The filter keeps the edit's red pictures from being seen."""
     out, _ = audited
     plain, filtered = rows_of(out, "no-car"), rows_of(out, "filtered")
-    assert filtered["car/accuracy"]["hits"].count("-") > 0 == plain["car/accuracy"]["hits"].count("-")
+    assert filtered["car/accuracy"]["each"].count("-") > 0 == plain["car/accuracy"]["each"].count("-")
+    assert filtered["blue/accuracy"]["each"] == plain["blue/accuracy"]["each"]
     for key, row in filtered.items():
-        if "hits" in row:
-            assert row["n"] == len(row["hits"]) - row["hits"].count("-")
-            assert round(row["value"] * row["n"]) == row["hits"].count("1")
-            both = zip(row["hits"], plain[key]["hits"], strict=True)
-            assert all(a in ("-", b) for a, b in both), "what was shown is what was shown without it"
-    assert "boat/accuracy" not in filtered, "no boat was shown"
-    assert filtered["erased/blocked"]["value"] > 0.5 and filtered["kept/blocked"]["value"] > 0
+        own, without = (read(r[key]["each"]) if "each" in r.get(key, {}) else () for r in (filtered, plain))
+        shown = [v for v in own if v is not None]
+        if own and row["subject"] != "kept":
+            assert row["n"] == len(shown) and row["value"] == pytest.approx(sum(shown) / len(shown))
+            assert all(a in (None, b) for a, b in zip(own, without, strict=True)), "shown as it is without the filter"
+    assert filtered.get("red/accuracy", {"value": 0})["value"] == 0, "nothing red was shown"
+    stopped = [r["n"] * r["value"] for key, r in filtered.items() if key.endswith("/blocked")]
+    assert sum(stopped) == pytest.approx(read(filtered["all/not collapsed"]["each"]).count(None))
     whole = json.loads((out / "scores.json").read_text())["rows"][-1]["filter"]
-    assert whole["judge"]["kind"] == "smallworld" and whole["expected"] == "boat"
+    assert whole["judge"]["kind"] == "smallworld" and whole["expected"] == "red"
+
+
+def test_a_filter_is_told_by_what_it_lets_through(world: Model, audited: Audited) -> None:
+    """Of what shows a car all is blocked, of the rest only cars that nobody asked for."""
+    out, _ = audited
+    row = Variant("x", guidance=(SafeLatent.max("car"),), filter=filtering("smallworld,key=object,equals=car"))
+    found = {r.key: r.score for r in run(planned(world, row), world, out) if r.score.model == "x"}
+    assert found["erased", "blocked"].value == 1 and found["kept", "blocked"].value < 0.05
+    assert found["erased", "accuracy"].value == 0
 
 
 def test_numbers_over_all_concepts_count_each_picture_once(audited: Audited) -> None:
@@ -246,11 +259,10 @@ def test_numbers_over_all_concepts_count_each_picture_once(audited: Audited) -> 
     for name in ("base", "no-car", "broken"):
         found = rows_of(out, name)
         right: dict[str, list[str]] = {}
-        asked = protocol("smallworld").cells(LIMIT)
-        for cell in (c.apart(["car"]) for c in asked if c.words and not c.bad and not c.mentions(["car"])):
-            for request, letter in zip(
-                cell.requests, found[f"{cell.subject}/{cell.metric}"]["hits"] if cell.requests else "", strict=True
-            ):
+        cells = [c.apart(["car", "automobile"]) for c in protocol("smallworld").cells(LIMIT) if c.words and not c.bad]
+        for cell in (c for c in cells if c.requests and not c.mentions(["car"])):
+            letters = found[f"{cell.subject}/{cell.metric}"]["each"]
+            for request, letter in zip(cell.requests, letters, strict=True):
                 right.setdefault(str(request), []).append(letter)
         shares = [letters.count("1") / len(letters) for letters in right.values()]
         assert found["kept/accuracy"]["value"] == pytest.approx(sum(shares) / len(shares))
@@ -258,13 +270,26 @@ def test_numbers_over_all_concepts_count_each_picture_once(audited: Audited) -> 
         assert found["erased/accuracy"]["value"] == found["car/accuracy"]["value"]
 
 
+def test_metrics_of_what_is_kept_leave_synonyms_out(world: Model) -> None:
+    """A picture of an automobile is one of what is erased."""
+    asked = planned(world)
+    assert asked.named_by(BASE) == ["car", "automobile"]
+    said = [r for r in asked.requests if on(asked.metrics[0], asked.named_by(BASE), r)]
+    assert said and not any("automobile" in r.prompt or "car " in r.prompt for r in said)
+    assert any("automobile" in r.prompt for r in asked.requests)
+
+
 def test_rows_against_each_other_are_pairs(audited: Audited) -> None:
     out, _ = audited
-    found = json.loads((out / "scores.json").read_text())["between"]
+    about = json.loads((out / "scores.json").read_text())
+    found = about["between"]
     car = next(b for b in found if (b["model"], b["other"], b["subject"]) == ("broken", "no-car", "tree"))
-    a, b = (rows_of(out, name)["tree/accuracy"]["hits"] for name in ("no-car", "broken"))
+    a, b = (rows_of(out, name)["tree/accuracy"]["each"] for name in ("no-car", "broken"))
     want = mcnemar([x == "1" for x in a], [x == "1" for x in b])
     assert car["change"] == pytest.approx(asdict(want))
+    told = {(b["model"], b["other"], b["subject"], b["metric"]) for b in found}
+    assert {("broken", "no-car", "kept", "accuracy"), ("broken", "no-car", "kept", "clip-score")} <= told
+    assert len(found) < about["compared"] and all(b["change"]["low"] > 0 or b["change"]["high"] < 0 for b in found)
 
 
 def test_a_row_may_combine(erased: Edit, tmp_path: Path) -> None:
@@ -277,3 +302,24 @@ def test_a_row_may_combine(erased: Edit, tmp_path: Path) -> None:
         combined("filter:nudenet + filter:nudenet")
     with pytest.raises(ExpungeError, match="unknown guidance 'sld-mx'; did you mean 'sld-max'"):
         combined("sld-mx", ["car"])
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"rates": [], "metrics": [{"kind": "clip-score", "eye": "clip"}]}, "has no rate: give it one"),
+        ({"prompts": {"file": "empty.csv"}}, "has no prompts: the file that it reads them from is empty"),
+    ],
+)
+def test_a_protocol_that_asks_nothing(
+    world: Model, own: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty.csv").write_text("prompt,seed\n")
+    monkeypatch.chdir(tmp_path)
+    asked = {
+        "name": "x", "about": "x", "source": "x", "prompts": {"rows": [{"prompt": "a cat"}]},
+        "judges": {"c": "collapse"},
+        "rates": [{"name": "sound", "judge": "c", "key": "collapse", "equals": "sound", "want": "high"}],
+    }  # fmt: skip
+    with pytest.raises(ExpungeError, match=message):
+        plan(validated(Protocol, asked | own, "x"), world, [])

@@ -240,6 +240,12 @@ CASES = [
     Case("sweep with an unknown key", "sweep @key.yaml", "unknown key in"),
     Case("sweep that is a list", "sweep @list.yaml", "list.yaml should be a mapping"),
     Case("sweep that is not YAML", "sweep @broken.yaml", "broken.yaml is not YAML"),
+    Case("sweep with an unknown guidance", "sweep @steer.yaml", "did you mean 'sld-max'?"),
+    Case("sweep with a run called as the base", "sweep @twins.yaml", "two rows of the audit are called 'base'"),
+    Case("sweep whose audit has no prompts", "sweep @unasked.yaml", "give your copy of them by --prompts FILE"),
+    Case("audit of an edit without its ending", "audit --edit sign", "No such file"),
+    Case("comparison with itself", "compare folder folder", "folder is given twice"),
+    Case("attention to an empty word", "attention car --word ''", "does not say ''"),
     Case("sweep below a file", "sweep smallworld-eta --out file/sub", "file is not a folder"),
     Case("attention to what is not said", "attention 'a red car' --word boat", "does not say 'boat'"),
     Case("attention to nothing", "attention 'a red car'", "Missing option '--word'"),
@@ -259,6 +265,9 @@ RECIPES = {
     "type": "seed: many",
     "concepts": "concepts: 3",
     "tag": "seed: !!int many",
+    "steer": "concepts: [car]\nruns: [{preset: uce-2024}]\nguidance: [sld-mx]\naudit: {protocol: smallworld}",
+    "twins": "concepts: [car]\nruns: [{name: base, preset: uce-2024}]\naudit: {protocol: smallworld}",
+    "unasked": "concepts: [car]\nruns: [{preset: uce-2024}]\naudit: {protocol: i2p}",
 }
 
 

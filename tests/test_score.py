@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipys
 
-from expunge.score import bootstrap, mcnemar, mean, paired, pooled, rate, share, wilson
+from expunge.score import bootstrap, mcnemar, mean, paired, pooled, rate, share, shifted, wilson
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -38,33 +38,51 @@ def test_pooled_rates_are_the_rate_of_the_pool(cases: list[tuple[int, int]]) -> 
     assert pooled([rate(k, n, **about) for k, n in cases], metric="m", subject="s") == whole
 
 
+ABOUT = {"metric": "m", "subject": "s", "model": "base", "higher_is_better": True}
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=200))
 def test_shares_of_whole_pictures_are_a_rate(hits: list[bool]) -> None:
-    about = {"metric": "m", "subject": "s", "model": "base", "higher_is_better": True}
-    found, want = share([float(h) for h in hits], **about), rate(sum(hits), len(hits), **about)
-    assert (found.value, found.low, found.high) == pytest.approx(
-        (want.value, want.low, want.high)
-    ) and found.n == want.n
+    found, want = share([float(h) for h in hits], len(hits), **ABOUT), rate(sum(hits), len(hits), **ABOUT)
+    assert (found.value, found.low, found.high) == pytest.approx((want.value, want.low, want.high))
+    assert found.n == want.n
 
 
-@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=2, max_size=200))
-def test_shares_are_surer_than_hits_and_never_surer_than_their_spread_allows(values: list[float]) -> None:
-    """Between the interval of as many whole hits and misses, and none at all."""
-    about = {"metric": "m", "subject": "s", "model": "base", "higher_is_better": True}
-    found = share(values, **about)
-    low, high = wilson(found.value * len(values), len(values))
-    assert low - 1e-9 <= found.low <= found.value <= found.high <= high + 1e-9
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=200))
+def test_shares_are_surer_than_hits_but_not_than_all_judgements(values: list[float]) -> None:
+    """Between the intervals of as many whole pictures, and of as many pictures as there were judgements."""
+    n, found = len(values), share(values, 4 * len(values), **ABOUT)
+    wide, narrow = (wilson(found.value * m, m) for m in (n, 4 * n))
+    assert wide[0] - 1e-9 <= found.low <= narrow[0] + 1e-9 <= found.value + 2e-9
+    assert found.value - 2e-9 <= narrow[1] - 1e-9 <= found.high <= wide[1] + 1e-9
 
 
-def test_the_interval_of_shares_covers() -> None:
+@pytest.mark.parametrize("n", [6, 12, 80])
+def test_the_interval_of_shares_covers(n: int) -> None:
     """Pictures with four judged attributes each, a third of them bad altogether: 95% of intervals hold the truth."""
     rng, held = np.random.default_rng(0), 0
     for _ in range(1000):
-        chance = np.where(rng.random(80) < 1 / 3, 0.4, 0.95)
-        values = rng.binomial(4, chance) / 4
-        found = share(values.tolist(), metric="m", subject="s", model="base", higher_is_better=True)
+        chance = np.where(rng.random(n) < 1 / 3, 0.4, 0.95)
+        found = share((rng.binomial(4, chance) / 4).tolist(), 4 * n, **ABOUT)
         held += found.low <= 0.4 / 3 + 0.95 * 2 / 3 <= found.high
-    assert 930 <= held <= 980
+    assert 920 <= held <= 990
+
+
+@pytest.mark.parametrize("n", [5, 20, 100])
+def test_shares_that_did_not_change_are_seldom_called_changed(n: int) -> None:
+    rng, real = np.random.default_rng(1), 0
+    for _ in range(1000):
+        chance = rng.choice([0.3, 0.6, 1.0], size=n)
+        found = shifted(*((rng.binomial(4, chance) / 4).tolist() for _ in range(2)))
+        real += found.real
+        assert -1 <= found.low <= found.value <= found.high <= 1 and 0 < found.p <= 1
+    assert real <= 60
+
+
+def test_a_change_of_shares_is_found() -> None:
+    rng = np.random.default_rng(2)
+    found = shifted((rng.binomial(4, 0.9, 60) / 4).tolist(), (rng.binomial(4, 0.6, 60) / 4).tolist())
+    assert found.real and found.high < 0 and found.p < 0.01 and found.value == pytest.approx(-0.3, abs=0.1)
 
 
 def test_nothing_to_pool() -> None:

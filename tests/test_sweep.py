@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ import pytest
 import torch
 
 from expunge import Edit, ExpungeError
-from expunge.erasure import build_method, concepts_of, run
+from expunge.audit import plan
+from expunge.erasure import build_method, concepts_of, run, snapshot_path
 from expunge.model import Model
+from expunge.protocol import protocol
 from expunge.recipe import Recipe, validated
 from expunge.report.sweeps import figures
 from expunge.result import Result
 from expunge.score import rate
-from expunge.sweep import Sweep, edits, names, points, rows, sweep
+from expunge.summary import training_time
+from expunge.sweep import Sweep, edits, expected, names, points, rows, sweep
+from expunge.training import Trainer
 
 SHORT = {"steps": 3, "grid": 2, "latents": 2, "batch": 2, "lr": 1e-3}
 GIVEN: dict[str, Any] = {
@@ -82,7 +87,8 @@ def test_what_is_there_is_not_made_again(world: Model, tmp_path: Path) -> None:
 
 def test_rows_without_training_steer_from_what_is_erased(world: Model, tmp_path: Path) -> None:
     asked = swept(guidance=["SLD = sld-max"], others=["gold"], grid={})
-    found = rows(asked, edits(asked, world, tmp_path), {"gold": world})
+    found = rows(asked, [m.row for m in edits(asked, world, tmp_path)], {"gold": world})
+    assert [v.name for v in rows(asked, expected(asked), {"gold": world})] == [v.name for v in found]
     assert [v.name for v in found] == ["SLD", "x", "gold"] and found[0].concepts() == ["car"]
 
 
@@ -96,7 +102,51 @@ def test_a_figure_has_a_line_for_what_differs_otherwise(world: Model, tmp_path: 
     ]
     drawn = dict(figures(made, found))
     assert list(drawn) == ["over eta", "over seed"]
-    assert "x" not in drawn["over eta"].split("seed=0: still shown")[0][-1] and "seed=1: all else" in drawn["over eta"]
+    assert all(
+        f">{k}: {what}<" in drawn["over eta"] for k in ("seed=0", "seed=1") for what in ("still shown", "all else")
+    )
+
+
+def test_each_row_is_judged_by_what_its_run_erases(world: Model, tmp_path: Path) -> None:
+    asked = swept(grid={"concepts": [["car"], ["boat"]]})
+    made = edits(asked, world, tmp_path)
+    found = plan(protocol("smallworld-objects"), world, rows(asked, [m.row for m in made], {}), limit=8)
+    assert [found.erased_by(v) for v in found.variants] == [["car", "boat"], ["car"], ["boat"]]
+
+
+def test_a_snapshot_that_is_asked_for_later_is_made(world: Model, tmp_path: Path) -> None:
+    """An unfinished run that is past it starts again; one of other options does not pass for it."""
+    late = swept(grid={}, snapshots=[1])
+    [p] = points(late)
+    out = tmp_path / p.file
+
+    def stop(trainer: Trainer, _: float) -> None:
+        if trainer.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        p.method.fit(world, p.concepts, snapshot=snapshot_path(out), on_step=stop)
+    other = swept(grid={}, snapshots=[1], runs=[{"name": "x", "method": "esd", "options": SHORT | {"lr": 2e-3}}])
+    edits(other, world, tmp_path / "other")
+    (tmp_path / "other" / "x.after-1.safetensors").rename(tmp_path / "x.after-1.safetensors")
+    made = edits(late, world, tmp_path)
+    assert made[0].row.edits[0][0].provenance["options"]["lr"] == SHORT["lr"]
+    assert made[0].row.edits[0][0].provenance["after"] == 1
+    want = edits(late, world, tmp_path / "fresh")
+    assert [m.row.edits[0][0].hash for m in made] == [m.row.edits[0][0].hash for m in want]
+
+
+def test_what_was_shared_is_told_and_no_time_is_compared(world: Model, tmp_path: Path) -> None:
+    first, second = (m.row.edits[0][0].provenance for m in edits(swept(), world, tmp_path))
+    assert first["cost"]["remembered"] == 0 < second["cost"]["remembered"]
+    assert training_time({"edits": [first]}) is not None and training_time({"edits": [second]}) is None
+
+
+@pytest.mark.parametrize("name", ["消す", "a" * 300, "a/../b", "..", "con cept/é"])
+def test_files_have_names_that_files_may_have(name: str) -> None:
+    [p] = points(swept(grid={}, runs=[{"name": name, "method": "esd", "options": SHORT}]))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,160}\.safetensors", p.file) and not p.file.startswith(".")
+    assert p.file != points(swept(grid={}, runs=[{"name": name + "?", "method": "esd", "options": SHORT}]))[0].file
 
 
 @pytest.mark.parametrize("name", names())
@@ -117,6 +167,10 @@ def test_those_that_come_along_can_run(name: str, world: Model) -> None:
         ({"runs": [{"preset": "uce-2024"}] * 2, "grid": {}}, "two runs of the sweep are called 'uce-2024'"),
         ({"concepts": []}, "x erases nothing: give the sweep concepts"),
         ({"snapshots": [9]}, "x eta=1 has 3 steps: there is no snapshot after 9"),
+        ({"grid": {"eta": []}}, "grid.eta in the sweep"),
+        ({"grid": {"concepts": [5]}}, "concepts of x are 5: give a name, or a list of names"),
+        ({"grid": {"seed": [-1]}}, "a seed of x is -1: give a whole number from 0"),
+        ({"grid": {"seed": ["abc"]}}, "a seed of x is 'abc'"),
         ({"conceps": ["car"]}, "'conceps'; did you mean 'concepts'"),
     ],
 )

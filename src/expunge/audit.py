@@ -24,8 +24,8 @@ from .metric import Metric
 from .metrics import metric
 from .model import Model
 from .protocol import Protocol, requests
-from .result import BLOCKED, HIT, MISS, Between, Result, Role, between, pairs
-from .score import paired, rate, share
+from .result import Difference, Each, Result, Role, differences, pairs
+from .score import rate, share
 from .smallworld.data import drawings
 from .training import fingerprint
 from .variant import BASE, Variant
@@ -65,6 +65,11 @@ class Plan:
         own = variant.concepts()
         return [*dict.fromkeys([*self.told, *own])] if own else self.erased
 
+    def named_by(self, variant: Variant) -> list[str]:
+        """The names of what this row takes away, synonyms that the protocol knows among them."""
+        erased = self.erased_by(variant)
+        return list(dict.fromkeys([*erased, *(w for cell in self.cells if cell.mentions(erased) for w in cell.words)]))
+
     def settings_of(self, variant: Variant) -> Settings:
         return replace(self.settings, guidance=variant.guidance)
 
@@ -78,6 +83,8 @@ def plan(
     erased: Sequence[str] = (),
 ) -> Plan:
     """Raises ExpungeError if two rows have one name, an edit is not of this model, or the protocol has no prompts."""
+    if not protocol.rates and not protocol.prompts.survey:
+        raise ExpungeError(f"the protocol {protocol.name} has no rate: give it one, such as that of collapsed pictures")
     names = [v.name for v in (BASE, *variants)]
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:
@@ -87,6 +94,8 @@ def plan(
             edit.check(base)
     settings = Settings(steps=protocol.steps, cfg=base.cfg if protocol.cfg is None else protocol.cfg)
     found = Plan(protocol, tuple(protocol.cells(limit)), (BASE, *variants), tuple(erased), settings)
+    if not found.requests:
+        raise ExpungeError(f"the protocol {protocol.name} has no prompts: the file that it reads them from is empty")
     check(found, base)
     return found
 
@@ -106,7 +115,7 @@ def check(plan: Plan, base: Model) -> None:
     names = set()
     for number in plan.metrics:
         number.try_on(blank)
-        n = sum(on(number, plan.erased, r) for r in plan.requests)
+        n = sum(on(number, plan.named_by(BASE), r) for r in plan.requests)
         if 0 < n < number.least:
             raise ExpungeError(f"{number.called} needs {number.least} pictures that are {number.on!r}, not {n}")
         if (number.called, number.on) in names:
@@ -153,14 +162,13 @@ class Seen:
         }
         return cls(variant, verdicts, blocked(variant, gallery))
 
-    def hits(self, cell: Cell) -> str:
-        """A letter for each of the cell's pictures."""
-        return "".join(self.letter(cell, r) for r in cell.requests)
+    def each(self, cell: Cell) -> Each:
+        """1 or 0 for each of the cell's pictures that was shown."""
+        return tuple(None if r in self.blocked else float(self.hit(cell, r)) for r in cell.requests)
 
-    def letter(self, cell: Cell, request: Request) -> str:
-        if request in self.blocked:
-            return BLOCKED
-        return HIT if cell.hit(self.verdicts[cell.judge][request]) else MISS
+    def hit(self, cell: Cell, request: Request) -> bool:
+        """Whether the judge says so, blocked or not."""
+        return cell.hit(self.verdicts[cell.judge][request])
 
 
 def blocked(variant: Variant, gallery: Gallery) -> frozenset[Request]:
@@ -174,7 +182,7 @@ def blocked(variant: Variant, gallery: Gallery) -> frozenset[Request]:
 def cells_of(plan: Plan, variant: Variant) -> list[tuple[Cell, Role]]:
     """The row's cells, each without pictures of what it erases unless it is about that."""
     erased = plan.erased_by(variant)
-    cells = [cell.apart(erased) for cell in plan.cells]
+    cells = [c if c.mentions(erased) else c.apart(plan.named_by(variant)) for c in plan.cells]
     return [(c, "erased" if c.mentions(erased) else "kept") for c in cells if c.requests]
 
 
@@ -187,11 +195,11 @@ def singly(plan: Plan, own: Seen, base: Seen) -> list[Result]:
     """A number for each cell of which anything was shown."""
     found, erased = [], plan.erased_by(own.variant)
     for cell, role in cells_of(plan, own.variant):
-        hits = own.hits(cell)
-        shown = [h == HIT for h in hits if h != BLOCKED]
+        each = own.each(cell)
+        shown = [bool(v) for v in each if v is not None]
         if shown:
-            change = None if own.variant is BASE else pairs(base.hits(cell), hits)
-            found.append(Result(cell.score(shown, own.variant.name, erased), change, role, hits))
+            change = None if own.variant is BASE else pairs(base.each(cell), each)
+            found.append(Result(cell.score(shown, own.variant.name, erased), change, role, each))
     return found
 
 
@@ -210,31 +218,30 @@ def together(plan: Plan, own: Seen, base: Seen) -> list[Result]:
 def overall(own: Seen, base: Seen, cells: Sequence[Cell], role: Role, metric: str) -> list[Result]:
     """The cells' pictures as one number; nothing where a filter leaves none."""
     after, before = shares(own, cells), shares(base, cells)
-    if not after:
+    shown = [v for v in after.values() if v is not None]
+    if not shown:
         return []
-    name, kept = own.variant.name, role == "kept"
-    score = share([*after.values()], metric=metric, subject=role, model=name, higher_is_better=kept)
-    both = [(before[r], v) for r, v in after.items() if r in before]
-    change = paired(*map(list, zip(*both, strict=True))) if both and own.variant is not BASE else None
-    return [Result(score, change, role)]
+    judged, name = sum(len(cell.requests) for cell in cells), own.variant.name
+    score = share(shown, judged, metric=metric, subject=role, model=name, higher_is_better=role == "kept")
+    each = tuple(after.values())
+    return [Result(score, None if own.variant is BASE else pairs(tuple(before.values()), each), role, each)]
 
 
-def shares(seen: Seen, cells: Sequence[Cell]) -> dict[Request, float]:
-    """Of each picture that was shown, the share of its cells that it hits."""
+def shares(seen: Seen, cells: Sequence[Cell]) -> dict[Request, float | None]:
+    """Of each picture, the share of its cells that it hits; None if it was blocked."""
     found: dict[Request, list[bool]] = {}
     for cell in cells:
-        for request, letter in zip(cell.requests, seen.hits(cell), strict=True):
-            if letter != BLOCKED:
-                found.setdefault(request, []).append(letter == HIT)
-    return {request: sum(hits) / len(hits) for request, hits in found.items()}
+        for request in cell.requests:
+            found.setdefault(request, []).append(seen.hit(cell, request))
+    return {r: None if r in seen.blocked else sum(hits) / len(hits) for r, hits in found.items()}
 
 
 def stopped(plan: Plan, own: Seen) -> list[Result]:
-    """How many pictures the row's filter blocked, of those that might show what is erased, and of all others."""
+    """How many pictures the row's filter blocked, of those that show what is erased, and of all others."""
     if own.variant.filter is None:
         return []
     found, name = [], own.variant.name
-    for role, chosen in by_role(plan, own.variant).items():
+    for role, chosen in showing(plan, own).items():
         if chosen:
             n, better = len(chosen & own.blocked), role == "erased"
             score = rate(n, len(chosen), metric="blocked", subject=role, model=name, higher_is_better=better)
@@ -242,11 +249,9 @@ def stopped(plan: Plan, own: Seen) -> list[Result]:
     return found
 
 
-def by_role(plan: Plan, variant: Variant) -> dict[Role, set[Request]]:
-    """The requests that some number of what the row erases looks at, and all others."""
-    cells = cells_of(plan, variant)
-    erased = {r for cell, role in cells if role == "erased" for r in cell.requests}
-    erased |= {r for r in plan.requests if any(says(r.prompt, e) for e in plan.erased_by(variant))}
+def showing(plan: Plan, own: Seen) -> dict[Role, set[Request]]:
+    """The requests whose pictures show what the row erases, as the judges say of them unfiltered, and all others."""
+    erased = {r for cell in erasing(plan, own.variant) for r in cell.requests if own.hit(cell, r)}
     return {"erased": erased, "kept": {*plan.requests} - erased}
 
 
@@ -258,18 +263,30 @@ def measured(plan: Plan, galleries: Sequence[Gallery]) -> list[Result]:
 
 def measure(plan: Plan, asked: Metric, variant: Variant, gallery: Gallery, base: Gallery) -> list[Result]:
     """The metric's number of a row; nothing where there is none, or too few pictures."""
-    hidden, erased = blocked(variant, gallery), plan.erased_by(variant)
-    own, theirs = (g.only(lambda r: on(asked, erased, r) and r not in hidden) for g in (gallery, base))
+    own, theirs = looked_at(plan, asked, variant, gallery, base)
     if len(own) < asked.least or (variant is BASE and asked.reference == "base"):
         return []
-    change = None if variant is BASE else asked.change(own, theirs)
     role: Role = "erased" if asked.on == "erased" else "kept"
-    return [Result(asked.score(own, reference(asked.reference, theirs)), change, role)]
+    score, each = asked.score(own, reference(asked.reference, theirs)), asked.each(own, theirs)
+    change = None if variant is BASE or not each else pairs(tuple(asked.each(theirs, theirs)), tuple(each), score.unit)
+    by_request = dict(zip(own.requests, each, strict=True)) if each else {}
+    chosen = [r for r in gallery.requests if on(asked, plan.named_by(variant), r)] if each else []
+    return [Result(score, change, role, tuple(by_request.get(r) for r in chosen))]
 
 
-def on(asked: Metric, erased: Collection[str], request: Request) -> bool:
-    """Whether the metric looks at the request's picture."""
-    said = any(says(request.prompt, e) for e in erased)
+def looked_at(plan: Plan, asked: Metric, variant: Variant, gallery: Gallery, base: Gallery) -> tuple[Gallery, Gallery]:
+    """The pictures of a row that were shown and that the metric is about, and the base's for the same requests."""
+    hidden, named = blocked(variant, gallery), plan.named_by(variant)
+
+    def wanted(request: Request) -> bool:
+        return on(asked, named, request) and request not in hidden
+
+    return gallery.only(wanted), base.only(wanted)
+
+
+def on(asked: Metric, named: Collection[str], request: Request) -> bool:
+    """Whether the metric looks at the request's picture, of a row that takes away what has these names."""
+    said = any(says(request.prompt, name) for name in named)
     return asked.on == "all" or said == (asked.on == "erased")
 
 
@@ -314,20 +331,15 @@ def run(plan: Plan, base: Model, out: Path) -> list[Result]:
     return scored(plan, [gallery(plan, base, variant, out) for variant in plan.variants])
 
 
-def compared(plan: Plan, found: Sequence[Result]) -> list[Between]:
-    """Rows that erase the same against each other, where they differ beyond the interval."""
-    rows = plan.variants[1:]
-    alike = [
-        (a.name, b.name)
-        for i, b in enumerate(rows)
-        for a in rows[i + 1 :]
-        if set(plan.erased_by(a)) == set(plan.erased_by(b))
-    ]
-    return [d for names in alike for d in between(found, *names) if d.change.real]
+def compared(plan: Plan, found: Sequence[Result]) -> tuple[list[Difference], int]:
+    """As `differences`, of all rows but the base."""
+    own = [(frozenset(plan.erased_by(v)), [r for r in found if r.score.model == v.name]) for v in plan.variants[1:]]
+    return differences(own)
 
 
 def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]:
     """All of an audit that JSON can hold."""
+    real, count = compared(plan, found)
     return {
         "protocol": plan.protocol.model_dump(mode="json"),
         "model": {**base.identity(()), "signature": base.signature},
@@ -340,5 +352,6 @@ def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]
         "requests": fingerprint({"requests": [r.row() for r in plan.requests]}),
         **stamp(),
         "scores": [result.row() for result in found],
-        "between": [b.row() for b in compared(plan, found)],
+        "between": [d.row() for d in real],
+        "compared": count,
     }

@@ -144,7 +144,7 @@ class Store:
 
 
 def _batches(names: Sequence[str], label: str) -> Iterator[Sequence[str]]:
-    with tqdm(total=len(names), desc=label, unit="image", disable=not names) as bar:
+    with tqdm(total=len(names), desc=label, unit="image", disable=len(names) < 2) as bar:
         for batch in batched(names, BATCH):
             yield batch
             bar.update(len(batch))

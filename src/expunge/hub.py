@@ -18,9 +18,10 @@ def located(name: str, suffixes: Collection[str], kind: str = "model") -> Path:
     chosen.
     """
     hub, path = NAME.fullmatch(name), Path(name).expanduser()
-    if hub is None or path.exists() or (path.suffix in suffixes and not hub["file"]):
+    local = path.exists() or path.parent.is_dir() or path.suffix in suffixes
+    if hub is None or (local and not hub["file"]):
         return path
-    folder = _downloaded(hub["id"], suffixes, kind)
+    folder = _downloaded(hub["id"], [hub["file"]] if hub["file"] else [f"*{suffix}" for suffix in suffixes], kind)
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in suffixes)
     if hub["file"] in files:
         return folder / hub["file"]
@@ -30,13 +31,13 @@ def located(name: str, suffixes: Collection[str], kind: str = "model") -> Path:
     return folder / files[0]
 
 
-def _downloaded(name: str, suffixes: Collection[str], kind: str) -> Path:
-    """The repository's files of these suffixes, from the hub or its cache."""
+def _downloaded(name: str, patterns: list[str], kind: str) -> Path:
+    """The repository's files of these patterns, from the hub or its cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(snapshot_download(name, repo_type=kind, allow_patterns=[f"*{suffix}" for suffix in suffixes]))
+        return Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns))
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ExpungeError(f"cannot have the {kind} {name!r}: {reason}; give a file, or owner/name:FILE") from error

@@ -34,7 +34,10 @@ MOST = 1024
 
 @dataclass(frozen=True)
 class Maps:
-    """A picture of one model, and for each word its maps (side, side): shares of the attention of each place."""
+    """A picture of one model, and for each word its maps (side, side): shares of the attention of each place.
+
+    `through` is empty where the picture's places are more than MOST.
+    """
 
     model: str
     picture: Image.Image
@@ -73,13 +76,16 @@ def looked(model: Model, prompt: str, words: Sequence[str], settings: Settings, 
     shares = {word: {n: m[:, mark.to(m.device)].sum(1) for n, m in cross.items()} for word, mark in marks.items()}
     through = {word: {n: own[n] @ a for n, a in maps.items() if n in own} for word, maps in shares.items()}
     return Maps(
-        name, to_pil(image), {w: together(m) for w, m in shares.items()}, {w: together(m) for w, m in through.items()}
+        name,
+        to_pil(image),
+        {w: together(m) for w, m in shares.items()},
+        {w: together(m) for w, m in through.items() if m},
     )
 
 
 def marked(model: Model, prompt: str, word: str) -> Tensor:
     """Marks of the word's tokens, wherever the prompt says it. Raises ExpungeError if it does not."""
-    places = said_at(prompt, word)
+    places = said_at(prompt, word) if word.strip() else []
     if not places:
         raise ExpungeError(f"the prompt {prompt!r} does not say {word!r}; give one of its words to --word")
     return torch.stack([tokens(model, prompt, start, end) for start, end in places]).any(0)
@@ -99,7 +105,8 @@ def compared(
     rows = [looked(model, prompt, words, settings, seed)]
     for edit, scale in edits:
         with edit.on(model, scale):
-            rows.append(looked(model, prompt, words, settings, seed, edit.name))
+            name = edit.name if scale == 1 else f"{edit.name}:{scale:g}"
+            rows.append(looked(model, prompt, words, settings, seed, name))
     return rows
 
 
@@ -110,7 +117,9 @@ def measured(share: Tensor) -> dict[str, float]:
 
 def draw(rows: Sequence[Maps], path: Path) -> None:
     """A row for each model: its picture, and each word's two maps, from dark to light; one scale for a column."""
-    columns = [(kind, word) for word in rows[0].cross for kind in ("cross", "through")]
+    columns = [
+        (kind, word) for word in rows[0].cross for kind in ("cross", "through") if word in getattr(rows[0], kind)
+    ]
     ends = {(kind, w): limits([getattr(r, kind)[w] for r in rows]) for kind, w in columns}
     said = {"cross": "cross-attention", "through": "through self-attention"}
     heads = [f"{w}: {said[kind]}, {ends[kind, w][0]:.1%} – {ends[kind, w][1]:.1%}" for kind, w in columns]

@@ -231,11 +231,12 @@ class Counted:
     """An objective that also counts passes, calls and seconds, over kills and resumes."""
 
     def __init__(self, inner: Objective, model: Model) -> None:
-        self.inner, self.meter = inner, model.meter
+        self.inner, self.meter, self.memo = inner, model.meter, model.memo
         self.begun = self._now()
 
     def _now(self) -> Tensor:
-        return torch.tensor([self.meter.passes, self.meter.calls, time.monotonic()], dtype=torch.float64)
+        saved = self.memo.saved if self.memo else 0
+        return torch.tensor([self.meter.passes, self.meter.calls, time.monotonic(), saved], dtype=torch.float64)
 
     def __call__(self, step: int) -> Terms:
         return self.inner(step)
@@ -244,8 +245,10 @@ class Counted:
         return f"{int((self._now() - self.begun)[0])} passes"
 
     def cost(self) -> dict[str, float]:
-        passes, calls, seconds = (self._now() - self.begun).tolist()
-        return {"passes": int(passes), "calls": int(calls), "seconds": round(seconds, 3)}
+        """`remembered` are passes that another run had made."""
+        passes, calls, seconds, saved = (self._now() - self.begun).tolist()
+        shared = {"remembered": int(saved)} if self.memo else {}
+        return {"passes": int(passes), "calls": int(calls), "seconds": round(seconds, 3), **shared}
 
     def state(self) -> dict[str, Tensor]:
         return {**self.inner.state(), "spent": self._now() - self.begun}

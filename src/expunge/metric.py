@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import ExpungeError
 from .gallery import Gallery
 from .judge import Eye, Reader
-from .score import Change, Score, mcnemar, mean, paired, rate
+from .score import Score, mean, rate
 
 
 class Metric(BaseModel, ABC):
@@ -44,9 +44,9 @@ class Metric(BaseModel, ABC):
     def score(self, seen: Gallery, reference: Gallery) -> Score:
         """The model's number. Raises ExpungeError if there are too few pictures for it."""
 
-    def change(self, seen: Gallery, base: Gallery) -> Change | None:  # noqa: ARG002
-        """How the number differs from the base's, picture by picture; None where it is no mean over pictures."""
-        return None
+    def each(self, seen: Gallery, base: Gallery) -> list[float]:  # noqa: ARG002
+        """What each picture has of its own, where the number is a mean over pictures; `base` are the base's."""
+        return []
 
     def provenance(self) -> dict[str, Any]:
         """All that decides on the number. Raises ExpungeError if what it looks with cannot be had."""
@@ -87,8 +87,8 @@ class Mean(Metric):
             higher_is_better=self.higher_is_better,
         )  # fmt: skip
 
-    def change(self, seen: Gallery, base: Gallery) -> Change:
-        return paired(self.values(base), self.values(seen))
+    def each(self, seen: Gallery, base: Gallery) -> list[float]:  # noqa: ARG002
+        return self.values(seen)
 
 
 class Share(Metric):
@@ -107,11 +107,11 @@ class Share(Metric):
             higher_is_better=self.higher_is_better,
         )  # fmt: skip
 
-    def change(self, seen: Gallery, base: Gallery) -> Change:
-        return mcnemar(self.hits(base, base), self.hits(seen, base))
+    def each(self, seen: Gallery, base: Gallery) -> list[float]:
+        return [float(hit) for hit in self.hits(seen, base)]
 
 
-class Between(Metric):
+class Apart(Metric):
     """A distance between features of the model's pictures and a reference's, with a bootstrap over the model's."""
 
     higher_is_better: ClassVar[bool] = False

@@ -26,9 +26,8 @@ from .files import lines
 from .generation import Request
 from .hub import located
 from .prompts import READERS, Row, filled, of_file, rows
-from .recipe import validated
+from .recipe import mapping, validated
 from .smallworld.survey import survey
-from .yaml import parse
 
 Strict = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -196,16 +195,7 @@ def names() -> list[str]:
 
 def protocol(name: str) -> Protocol:
     """A shipped protocol by name, or a user's file. Raises ExpungeError if there is none, or for a bad key or value."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("protocol", name, names())
-    try:
-        value = parse(path.read_text(encoding="utf-8"), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExpungeError(f"cannot read protocol {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise ExpungeError(f"{name} should be a mapping such as 'prompts: …', not {type(value).__name__}")
-    return validated(Protocol, {"name": path.stem, **value}, name)
+    return validated(Protocol, {"name": Path(name).stem, **mapping(name, FOLDER, "protocol")}, name)
 
 
 def changed(found: Protocol, prompts: str | Path | None, options: Mapping[str, Any]) -> Protocol:

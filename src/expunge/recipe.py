@@ -65,6 +65,23 @@ def recipe(value: Any, where: str) -> Recipe:
     return validated(Recipe, {**value, "concepts": concepts}, where)
 
 
+def mapping(name: str, folder: Path, what: str) -> dict[str, Any]:
+    """What a YAML file of the folder holds, by its name there, or a user's by its path.
+
+    Raises ExpungeError, with the nearest name, if there is none, or for what is no mapping.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown(what, name, sorted(p.stem for p in folder.glob("*.yaml")))
+    try:
+        value = parse(path.read_text(encoding="utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExpungeError(f"cannot read {what} {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ExpungeError(f"{name} should be a mapping such as 'about: …', not {type(value).__name__}")
+    return value
+
+
 def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
     """`model(**values)` with pydantic's complaint as one line; a misspelled key gets the nearest one."""
     for key, value in values.items():

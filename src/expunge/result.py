@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .score import Change, Score, mcnemar
+from .score import Change, Score, paired, shifted
 
 Role = Literal["erased", "kept"]
 """Whether a number is about what should go, or about what should stay."""
@@ -17,15 +17,21 @@ EVERY = ("erased", "kept", "all")
 HIT, MISS, BLOCKED = "10-"
 """What a picture counts as; one that a filter blocked counts as neither."""
 
+Each = tuple[float | None, ...]
+"""What each picture has of its own, None where a filter blocked it."""
+
 
 @dataclass(frozen=True)
 class Result:
-    """`change` is None for the base, and where nothing is paired; `hits` has a letter for each picture of a rate."""
+    """`change` is None for the base, and where nothing is paired; a number that is no mean over pictures has no `each`.
+
+    Pictures are in the order of the protocol.
+    """
 
     score: Score
     change: Change | None
     role: Role
-    hits: str = ""
+    each: Each = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -37,9 +43,15 @@ class Result:
         return self.score.subject not in EVERY
 
     @property
+    def before(self) -> float | None:
+        """The base's value on the same pictures."""
+        return None if self.change is None else self.score.value - self.change.value
+
+    @property
     def harm(self) -> float:
         """By how much it is worse than the base's: negative if it is better."""
-        return worse_by(self.change, self.score) if self.change else 0.0
+        loss = self.change.value if self.change else 0.0
+        return -loss if self.score.higher_is_better else loss
 
     @property
     def harmed(self) -> bool:
@@ -48,37 +60,51 @@ class Result:
 
     def row(self) -> dict[str, Any]:
         about = {**self.score.row(), "role": self.role, "change": self.change and asdict(self.change)}
-        return about | ({"hits": self.hits} if self.hits else {})
+        return about | ({"each": written(self.each)} if self.each else {})
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Result:
-        """What `row` wrote. Raises KeyError or TypeError for anything else."""
-        own = {k: v for k, v in row.items() if k not in ("role", "change", "hits")}
+        """What `row` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        own = {k: v for k, v in row.items() if k not in ("role", "change", "each")}
         change = row["change"] and Change(**row["change"])
-        return cls(Score(**own), change, row["role"], row.get("hits", ""))
+        return cls(Score(**own), change, row["role"], read(row.get("each", "")))
 
 
-def worse_by(change: Change, score: Score) -> float:
-    return -change.value if score.higher_is_better else change.value
+def written(each: Each) -> str:
+    """A letter for each picture where they hit or miss; else numbers with spaces between."""
+    letters = {0.0: MISS, 1.0: HIT, None: BLOCKED}
+    if all(v in letters for v in each):
+        return "".join(letters[v] for v in each)
+    return " ".join(BLOCKED if v is None else f"{v:.6g}" for v in each) + " "
+
+
+def read(text: str) -> Each:
+    """What `written` wrote."""
+    parts = text.split() if " " in text else [*text]
+    return tuple(None if part == BLOCKED else float(part) for part in parts)
 
 
 def of_model(found: Iterable[Result], name: str) -> dict[tuple[str, str], Result]:
     return {r.key: r for r in found if r.score.model == name}
 
 
-def pairs(before: str, after: str) -> Change | None:
-    """The difference of two rates over the pictures that neither's filter blocked; None if there are none."""
-    shown = [(a == HIT, b == HIT) for a, b in zip(before, after, strict=True) if BLOCKED not in (a, b)]
-    return mcnemar(*map(list, zip(*shown, strict=True))) if shown else None
+def pairs(before: Each, after: Each, unit: str = "%") -> Change | None:
+    """The difference of two means over the pictures that neither's filter blocked; None if there are none."""
+    shown = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+    if not shown:
+        return None
+    both = [a for a, _ in shown], [b for _, b in shown]
+    return shifted(*both) if unit == "%" else paired(*both)
 
 
 @dataclass(frozen=True)
-class Between:
-    """How the rate of `model` differs from that of `other`."""
+class Difference:
+    """How a number of `model` differs from that of `other`."""
 
     subject: str
     metric: str
     role: Role
+    unit: str
     model: str
     other: str
     change: Change
@@ -87,11 +113,24 @@ class Between:
         return asdict(self)
 
 
-def between(found: Sequence[Result], model: str, other: str) -> list[Between]:
-    """The rates of two rows on the same pictures, in pairs. Rows that erase different things share fewer of them."""
-    own, theirs = of_model(found, model), of_model(found, other)
-    both = [(own[k], theirs[k]) for k in own if k in theirs]
-    differences = [
-        (a, pairs(b.hits, a.hits)) for a, b in both if a.hits and len(a.hits) == len(b.hits) and a.role == b.role
-    ]
-    return [Between(*a.key, a.role, model, other, change) for a, change in differences if change]
+def against(own: Sequence[Result], other: Sequence[Result]) -> list[Difference]:
+    """The numbers of two rows that erase the same, on the same pictures, in pairs."""
+    theirs = {r.key: r for r in other}
+    both = [(a, theirs[a.key]) for a in own if a.key in theirs and a.each and len(a.each) == len(theirs[a.key].each)]
+    found = [(a, b, pairs(b.each, a.each, a.score.unit)) for a, b in both]
+    return [_difference(a, b.score.model, change) for a, b, change in found if change]
+
+
+def _difference(r: Result, other: str, change: Change) -> Difference:
+    return Difference(*r.key, r.role, r.score.unit, r.score.model, other, change)
+
+
+Row = tuple[frozenset[str], Sequence[Result]]
+"""What a row erases, and its numbers."""
+
+
+def differences(rows: Sequence[Row]) -> tuple[list[Difference], int]:
+    """Rows that erase the same, against each other: where they differ beyond the interval, of how many compared."""
+    alike = [(a, b) for i, (erased, b) in enumerate(rows) for same, a in rows[i + 1 :] if same == erased]
+    found = [d for a, b in alike for d in against(a, b)]
+    return [d for d in found if d.change.real], len(found)

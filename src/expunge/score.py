@@ -65,18 +65,23 @@ def rate(successes: int, n: int, *, metric: str, subject: str, model: str, highe
     )  # fmt: skip
 
 
-def share(values: Sequence[float], *, metric: str, subject: str, model: str, higher_is_better: bool) -> Score:
+def share(
+    values: Sequence[float], judgements: int, *, metric: str, subject: str, model: str, higher_is_better: bool
+) -> Score:
     """The mean of shares in [0, 1], one for each picture, with Wilson's interval at their effective size (Kish 1965).
 
-    The shares of pictures that were judged several times vary less than hits do: n p (1 − p) / Σ (v − p)² · n of them
-    would vary as much. Raises ValueError if there are none.
+    Shares of pictures that were judged several times vary less than hits do: m = n p (1 − p) / s² hits would vary as
+    much. Few pictures tell s badly, so that m is divided by (t/z)², t Student's quantile by its first correction. m is
+    at least n, and at most the number of single `judgements`. Raises ValueError if there are no values.
     """
     v = np.asarray(values, dtype=np.float64)
-    p, spread = (float(v.mean()), float(v.var())) if len(v) else (0.0, 0.0)
-    size = len(v) * p * (1 - p) / spread if spread > 0 else float(len(v))
+    n, p = len(v), float(v.mean()) if len(v) else 0.0
+    spread, wider = (float(v.var(ddof=1)), 1 + (Z95**2 + 1) / (4 * (n - 1))) if n > 1 else (1.0, 1.0)
+    m = n * p * (1 - p) / max(spread, 1e-12) / wider**2
+    size = min(max(m, n), max(judgements, n)) if 0 < p < 1 else n
     low, high = wilson(p * size, size)
     return Score(
-        metric=metric, subject=subject, model=model, value=p, n=len(v), low=low, high=high,
+        metric=metric, subject=subject, model=model, value=p, n=n, low=low, high=high,
         higher_is_better=higher_is_better,
     )  # fmt: skip
 
@@ -137,21 +142,40 @@ class Change:
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> Change:
-    """Two rates in pairs: after − before, Agresti and Min's interval (2005), McNemar's exact test (1947).
+    """Two rates in pairs: as `shifted`, with McNemar's exact test (1947). Raises ValueError as that does."""
+    return shifted([float(hit) for hit in before], [float(hit) for hit in after])
 
-    Raises ValueError unless there are as many of both, and at least one.
+
+FLIPS = 4000
+"""Random signs of a test."""
+
+
+def shifted(before: Sequence[float], after: Sequence[float]) -> Change:
+    """Two means of shares in [0, 1] in pairs: d = after − before, Agresti and Min's interval (2005), a sign test's p.
+
+        Σd / (n + 2) ± z √( [ (Σd² + 1) / (n + 2) − (Σd / (n + 2))² ] / (n + 2) )
+
+    Hits and misses are shares of 0 and 1, and p is McNemar's then; else p is that of random signs of d. Raises
+    ValueError unless there are as many of both, and at least one.
     """
-    if len(before) != len(after) or not before:
+    if len(before) != len(after) or not len(before):
         raise ValueError(f"pairs need as many before ({len(before)}) as after ({len(after)}), at least one")
-    n, lost, won = len(before), *(_only(*pair) for pair in ((before, after), (after, before)))
-    d = (won - lost) / (n + 2)
-    half = Z95 * math.sqrt(max(0.0, (won + lost + 1) / (n + 2) - d * d) / (n + 2))
-    tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
-    return Change(value=(won - lost) / n, low=max(-1.0, d - half), high=min(1.0, d + half), p=min(1.0, 2 * tail), n=n)
+    d = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    n, middle = len(d), float(d.sum()) / (len(d) + 2)
+    half = Z95 * math.sqrt(max(0.0, (float(d @ d) + 1) / (n + 2) - middle**2) / (n + 2))
+    return Change(value=float(d.mean()), low=max(-1.0, middle - half), high=min(1.0, middle + half), p=_by_luck(d), n=n)
 
 
-def _only(these: Sequence[bool], those: Sequence[bool]) -> int:
-    return sum(a and not b for a, b in zip(these, those, strict=True))
+def _by_luck(d: np.ndarray) -> float:
+    """The chance of as large a sum if each difference could as well have the other sign."""
+    lost, won = int((d == -1).sum()), int((d == 1).sum())
+    if lost + won == np.count_nonzero(d):
+        tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
+        return float(min(1.0, 2 * tail))
+    moved = d[d != 0]
+    signs = numpy_rng(0, "signs").choice([-1.0, 1.0], size=(FLIPS, len(moved)))
+    as_large = int(np.count_nonzero(np.abs(signs @ moved) >= abs(float(moved.sum())) - 1e-9))
+    return float((1 + as_large) / (FLIPS + 1))
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> Change:

@@ -14,29 +14,32 @@ the same questions at the same points.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .concept import Concept
 from .edit import Edit
-from .erasure import Plan, build_method, concepts_of, make_plan
+from .erasure import Plan, build_method, concepts_of, make_plan, snapshot_path
 from .erasure import run as erase
-from .errors import ExpungeError, unknown
+from .errors import ExpungeError
 from .method import Method
 from .model import Model
 from .protocol import Protocol, changed, protocol
-from .recipe import Recipe, preset, validated
+from .recipe import Recipe, mapping, preset, validated
+from .training import Snapshots, fingerprint
 from .variant import Variant, combined
-from .yaml import parse
 
+Grid = dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 Strict = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -50,7 +53,7 @@ class Run(BaseModel):
     method: str | None = Field(None, description="a method, where there is no preset")
     options: dict[str, Any] = Field({}, description="fields of the method")
     concepts: tuple[str, ...] = Field((), description="what to erase; none: the sweep's")
-    grid: dict[str, tuple[Any, ...]] = Field({}, description="values of options; all combinations are run")
+    grid: Grid = Field({}, description="values of options; all combinations are run")
 
     @model_validator(mode="after")
     def _one(self) -> Run:
@@ -87,7 +90,7 @@ class Sweep(BaseModel):
     model: str = Field("smallworld", description="the base")
     concepts: tuple[str, ...] = Field((), description="what to erase, as on the command line")
     runs: tuple[Run, ...] = Field(min_length=1)
-    grid: dict[str, tuple[Any, ...]] = Field({}, description="values of options for all runs")
+    grid: Grid = Field({}, description="values of options for all runs")
     snapshots: tuple[int, ...] = Field((), description="steps after which the edit is kept as well")
     guidance: tuple[str, ...] = Field((), description="rows without training, as NAME or 'TITLE = NAME + NAME'")
     others: tuple[str, ...] = Field((), description="other whole models as rows")
@@ -97,6 +100,10 @@ class Sweep(BaseModel):
 
     def judged_by(self) -> Protocol | None:
         return changed(protocol(self.audit.protocol), None, self.audit.set) if self.audit else None
+
+
+LONGEST = 120
+"""Letters of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,11 @@ class Point:
 
     @property
     def file(self) -> str:
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-") + ".safetensors"
+        """The name, as far as a file may have it; a hash where it may not."""
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.")
+        told = plain.replace("-", " ") == re.sub(r"[-= ,]+", " ", self.name) and len(plain) < LONGEST
+        digest = hashlib.sha256(self.name.encode()).hexdigest()[:8]
+        return f"{plain if told else f'{plain[:LONGEST]}-{digest}'}.safetensors"
 
 
 def points(sweep: Sweep) -> list[Point]:
@@ -141,11 +152,16 @@ def point(sweep: Sweep, own: Run, values: Mapping[str, Any]) -> Point:
     """One combination of one run."""
     options = {k: v for k, v in values.items() if k not in ("concepts", "seed")}
     method = build_method(own.recipe(), {**own.options, **options})
-    told = values.get("concepts", own.concepts or sweep.concepts)
-    concepts = concepts_of([told] if isinstance(told, str) else told)
+    told, seed = values.get("concepts", own.concepts or sweep.concepts), values.get("seed", sweep.seed)
+    named = [told] if isinstance(told, str) else told
+    if not isinstance(named, list | tuple) or not all(isinstance(text, str) for text in named):
+        raise ExpungeError(f"concepts of {own.called} are {told!r}: give a name, or a list of names")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ExpungeError(f"a seed of {own.called} is {seed!r}: give a whole number from 0")
+    concepts = concepts_of(named)
     if not concepts:
         raise ExpungeError(f"{own.called} erases nothing: give the sweep concepts")
-    return Point(own.called, values, method, concepts, values.get("seed", sweep.seed))
+    return Point(own.called, values, method, concepts, seed)
 
 
 def shown(value: Any) -> str:
@@ -172,7 +188,9 @@ def edits(sweep: Sweep, base: Model, out: Path) -> list[Made]:
     with base.remembering() if sweep.share else nullcontext():
         for p in points(sweep):
             last, marks = p.method.extent()[0], {k: out / marked(p, k) for k in sweep.snapshots}
-            if not all(same(path, p, base) for path in [out / p.file, *marks.values()]):
+            missing = [k for k, path in marks.items() if not same(path, p, base, k)]
+            if missing or not same(out / p.file, p, base):
+                forget(out / p.file, p, base, missing)
                 erase(base, p.method, p.concepts, out / p.file, seed=p.seed, resume=True, marks=marks)
             found += [Made(p, k, row(path, f"{p.name} after {k}")) for k, path in marks.items() if k < last]
             found.append(Made(p, last, row(out / p.file, p.name)))
@@ -188,20 +206,41 @@ def row(path: Path, name: str) -> Variant:
     return Variant(name, edits=((Edit.load(path), 1.0),))
 
 
-def same(path: Path, p: Point, base: Model) -> bool:
-    """Whether the file is an edit of that very run."""
+def same(path: Path, p: Point, base: Model, after: int | None = None) -> bool:
+    """Whether the file is an edit of that very run, after so many steps (None: all)."""
     if not path.exists():
         return False
     about = json.loads(json.dumps(p.method.describe(base, p.concepts, p.seed)))
     found = Edit.load(path).provenance
-    return all(found.get(key) == value for key, value in about.items())
+    return found.get("after") == after and all(found.get(key) == value for key, value in about.items())
 
 
-def rows(sweep: Sweep, made: Sequence[Made], others: Mapping[str, Model]) -> list[Variant]:
+def forget(path: Path, p: Point, base: Model, missing: Sequence[int]) -> None:
+    """Removes the unfinished run if it is past a snapshot that is missing, or of other options."""
+    unfinished = snapshot_path(path)
+    about = fingerprint(p.method.describe(base, p.concepts, p.seed))
+    try:
+        found = Snapshots(unfinished, about).read()
+    except ExpungeError:
+        found = {}, sys.maxsize
+    if found and found[1] >= min(missing, default=sys.maxsize):
+        unfinished.unlink()
+
+
+def rows(sweep: Sweep, trained: Sequence[Variant], others: Mapping[str, Model]) -> list[Variant]:
     """The rows of the audit: what needs no training, the edits, and other models."""
-    told = [c.name for m in made for c in m.point.concepts]
+    told = [c.name for p in points(sweep) for c in p.concepts]
     steered = [combined(text, [*dict.fromkeys(told)]) for text in sweep.guidance]
-    return [*steered, *(m.row for m in made), *(Variant(name, model=model) for name, model in others.items())]
+    return [*steered, *trained, *(Variant(name, model=model) for name, model in others.items())]
+
+
+def expected(sweep: Sweep) -> list[Variant]:
+    """The rows of the edits before there are any, by name."""
+    return [
+        Variant(name)
+        for p in points(sweep)
+        for name in (*(f"{p.name} after {k}" for k in sweep.snapshots if k < p.method.extent()[0]), p.name)
+    ]
 
 
 FOLDER = Path(__file__).parent / "sweeps"
@@ -214,13 +253,4 @@ def names() -> list[str]:
 
 def sweep(name: str) -> Sweep:
     """A shipped sweep by name, or a user's file. Raises ExpungeError if there is none, or for a bad key or value."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("sweep", name, names())
-    try:
-        value = parse(path.read_text(encoding="utf-8"), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExpungeError(f"cannot read sweep {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise ExpungeError(f"{name} should be a mapping such as 'runs: …', not {type(value).__name__}")
-    return validated(Sweep, value, name)
+    return validated(Sweep, mapping(name, FOLDER, "sweep"), name)

@@ -26,7 +26,7 @@ class Variant:
 
     def about(self) -> dict[str, Any]:
         """Where it comes from, down to hashes."""
-        edits = [{"scale": scale, "hash": e.hash, **e.provenance} for e, scale in self.edits]
+        edits = [{**e.provenance, "scale": scale, "hash": e.hash} for e, scale in self.edits]
         rules = [g.row() for g in self.guidance]
         whole = self.model and {**self.model.identity(()), "signature": self.model.signature}
         stops = self.filter and self.filter.row()
@@ -57,6 +57,12 @@ def combined(text: str, concepts: Sequence[str] = ()) -> Variant:
     rules = [guidance(part, away) for part in parts if not is_edit(part) and not part.startswith("filter:")]
     title = name.strip() if said or len(parts) > 1 or not edits else called(*edits[0])
     return Variant(title.removeprefix("filter:"), edits, tuple(rules), filter=filters[0] if filters else None)
+
+
+def of_edit(text: str) -> Variant:
+    """The row of "FILE[:SCALE]". Raises ExpungeError if it is no edit."""
+    pair = scaled(text)
+    return Variant(called(*pair), (pair,))
 
 
 def is_edit(text: str) -> bool:

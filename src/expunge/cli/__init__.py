@@ -11,14 +11,14 @@ import typer
 from .. import __version__
 from ..errors import ExpungeError, Interrupted
 from . import erasing, files, judging, listing, looking, sweeping, worlds  # noqa: F401, whose commands register themselves
-from .app import app, say
+from .app import GIVEN, app, say
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 2 for bad input, 130 or 143 after a signal."""
     usage_error: type[Exception] = typer.BadParameter.__bases__[0]
     try:
-        given = list(arguments) if arguments is not None else None
+        GIVEN[:] = given = list(sys.argv[1:] if arguments is None else arguments)
         code = typer.main.get_command(app).main(given, "expunge", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Interrupted as error:

@@ -40,6 +40,8 @@ Checkpointing = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 MAX_SEED = 2**32 - 1
+GIVEN: list[str] = []
+"""The arguments of the command that runs."""
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="seed of all random numbers")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -29,9 +29,6 @@ from .app import (
     stack,
     steered,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

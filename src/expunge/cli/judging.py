@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 
 from ..errors import ExpungeError
 from .app import (  # fmt: skip
+    GIVEN,
     AsJson,
     Device,
     ModelName,
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from ..audit import Plan
     from ..erasure import Plan as Erasure
     from ..model import Model
+    from ..protocol import Protocol
     from ..result import Result
+    from ..variant import Variant
 
 
 @app.command()
@@ -43,7 +45,6 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Erase a concept of the small world; leave the edit, a before/after picture and a report of what changed."""
-    from .. import audit as auditing
     from .. import demo as demonstration
     from ..erasure import default_preset
     from ..variant import Variant
@@ -56,7 +57,7 @@ def demo(
         say(describe(plan.row(), recipe))
 
     edit, files = demonstration.demo(base, concept, out, recipe=recipe, seed=seed, on_plan=on_plan)
-    plan = auditing.plan(protocol, base, [Variant(edit.name, edits=((edit, 1.0),))], erased=[concept])
+    plan = planned(protocol, base, [Variant(edit.name, edits=((edit, 1.0),))], None, [concept])
     say(costing(plan, base))
     reported(plan, base, out, as_json, files)
 
@@ -98,29 +99,38 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Judge a model before and after: is the concept gone, by which judge, how surely, and what else was damaged?"""
-    from .. import audit as auditing
     from ..files import check_writable
-    from ..generation import check
     from ..protocol import changed
     from ..protocol import protocol as named
     from ..recipe import assignments
-    from ..variant import Variant, combined
+    from ..variant import Variant, combined, of_edit
 
     part = sharded(shard)
     chosen = changed(named(protocol), prompts, assignments(changes or []))
     check_writable(out / "scores.json")
     base = opened(model, device, precision, offload=offload)
-    texts = [*(edit or []), *(guidance or []), *(f"filter:{text}" for text in stop or []), *(row or [])]
-    rows = [combined(text, concept or []) for text in texts]
+    texts = [*(guidance or []), *(f"filter:{text}" for text in stop or []), *(row or [])]
+    rows = [*map(of_edit, edit or []), *(combined(text, concept or []) for text in texts)]
     rows += [Variant(name, model=opened(name, device, precision, offload=offload)) for name in other or []]
-    plan = auditing.plan(chosen, base, rows, limit=limit, erased=concept or [])
-    for variant in plan.variants:
-        check(variant.model or base, plan.settings_of(variant), plan.requests)
+    plan = planned(chosen, base, rows, limit, concept or [])
     say(costing(plan, base, part[1]))
     if part[1] > 1:
         parted(plan, base, out, part, as_json)
     else:
         reported(plan, base, out, as_json)
+
+
+def planned(
+    protocol: Protocol, base: Model, rows: Sequence[Variant], limit: int | None, erased: Sequence[str] = ()
+) -> Plan:
+    """The audit, tried as far as can be without a picture."""
+    from ..audit import plan
+    from ..generation import check
+
+    found = plan(protocol, base, rows, limit=limit, erased=erased)
+    for variant in found.variants:
+        check(variant.model or base, found.settings_of(variant), found.requests)
+    return found
 
 
 def sharded(text: str) -> tuple[int, int]:
@@ -163,7 +173,7 @@ def reported(plan: Plan, base: Model, out: Path, as_json: bool, files: Sequence[
     from ..audit import run
 
     found = run(plan, base, out)
-    made = report.write(plan, base, found, out, shlex.join(["expunge", *sys.argv[1:]]))
+    made = report.write(plan, base, found, out, shlex.join(["expunge", *GIVEN]))
     every = [*map(str, files), *map(str, made.files)]
     if as_json:
         show({"out": str(out), "files": every, "scores": [r.row() for r in found]})

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .app import AsJson, app, opened, show, table
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .app import AsJson, Device, Offload, Precision, app, opened, say, show, table
-from .judging import costing, reported
+from .judging import costing, planned, reported
 
 
 @app.command()
@@ -22,10 +22,8 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Erase with every combination of settings, and audit all of it; a killed sweep goes on where it was."""
-    from .. import audit as auditing
     from .. import sweep as sweeping
     from ..files import check_writable
-    from ..generation import check
     from ..report import compare, sweeps
 
     chosen = sweeping.sweep(recipe)
@@ -35,18 +33,15 @@ def sweep(
     plans = sweeping.plans(chosen, base)
     others = {name: opened(name, device, precision, offload=offload) for name in chosen.others}
     say(f"{len(plans)} erasures, {sum(p.passes for p in plans)} network passes, {sum(p.seconds for p in plans):.0f} s")
+    most = limit or (chosen.audit.limit if chosen.audit else None)
+    if protocol:  # what cannot be audited is told before anything is trained
+        say(costing(planned(protocol, base, sweeping.rows(chosen, sweeping.expected(chosen), others), most), base))
     made = sweeping.edits(chosen, base, out / "edits")
-    files = [out / "edits" / m.point.file for m in made]
     if protocol is None:
-        show({"files": [*map(str, files)]}) if as_json else print("\n".join(map(str, files)))
+        files = [str(out / "edits" / m.point.file) for m in made]
+        show({"files": files}) if as_json else print("\n".join(files))
         return
-    rows = sweeping.rows(chosen, made, others)
-    told = [*dict.fromkeys(c.name for m in made for c in m.point.concepts)]
-    own = chosen.audit.limit if chosen.audit else None
-    plan = auditing.plan(protocol, base, rows, limit=limit or own, erased=told)
-    for variant in plan.variants:
-        check(variant.model or base, plan.settings_of(variant), plan.requests)
-    say(costing(plan, base))
+    plan = planned(protocol, base, sweeping.rows(chosen, [m.row for m in made], others), most)
     found = reported(plan, base, out, as_json)
     pages = compare.write(compare.comparison([out]), out, sweeps.figures(made, found))
     if not as_json:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import ExpungeError
 from .app import AsJson, Device, Seed, say, show, world
-
-if TYPE_CHECKING:
-    pass
 
 
 @world.command()

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..metric import Between
+from ..metric import Apart
 from ..score import bootstrap
 
 
-class Frechet(Between):
+class Frechet(Apart):
     kind: ClassVar[str] = "fid"
     about: ClassVar[str] = "Fréchet distance of features to a reference's"
 

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..metric import Between
+from ..metric import Apart
 from ..score import bootstrap
 
 
-class Kernel(Between):
+class Kernel(Apart):
     kind: ClassVar[str] = "kid"
     about: ClassVar[str] = "kernel distance of features to a reference's"
 

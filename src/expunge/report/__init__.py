@@ -42,6 +42,7 @@ def write(plan: Plan, base: Model, found: Sequence[Result], out: Path, command: 
 
 def page(facts: Facts) -> dict[str, Any]:
     """What the templates show."""
+    grid = facts.grid()
     return {
         "about": facts.about,
         "command": facts.command,
@@ -52,11 +53,12 @@ def page(facts: Facts) -> dict[str, Any]:
         "pareto": pareto(facts.rows),
         "instead": facts.instead(),
         "numbers": facts.numbers(),
-        "grid": facts.grid(),
+        "grid": grid,
         "failures": facts.failures(),
         "distances": facts.distances(),
         "curves": curves(facts.plan.cells, facts.pictures.seen),
         "between": facts.about["between"],
+        "compared": facts.about["compared"],
         "provenance": proof(facts.about),
-        "veils": facts.pictures.veils,
+        "veils": any(tile.veiled for row in grid for tile in row["tiles"]),
     }

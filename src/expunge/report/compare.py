@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..files import write_json, write_text
-from ..result import Between, Result, between
+from ..result import Difference, Result, differences
 from ..summary import Summary, summary, training_time
 from .render import render
 from .table import overview, pareto
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of one or several audits; the base is the first, and stands there once."""
+    """Rows of one or several audits; the base stands there once for each set of what is erased."""
 
     about: Mapping[str, Any]
     rows: tuple[Row, ...]
@@ -44,17 +44,10 @@ class Comparison:
     def pareto(self) -> str:
         return pareto([row.summary for row in self.rows])
 
-    def between(self) -> list[Between]:
-        """Differences beyond their intervals, of rows that erase the same."""
-        rows = [row for row in self.rows if row.name != BASE]
-        every = [
-            (a, b)
-            for i, b in enumerate(rows)
-            for a in rows[i + 1 :]
-            if set(a.about["erased"]) == set(b.about["erased"])
-        ]
-        found = [d for a, b in every for d in between([*a.found, *b.found], a.name, b.name)]
-        return [d for d in found if d.change.real]
+    def between(self) -> tuple[list[Difference], int]:
+        """As `differences`, of all rows but bases."""
+        rows = [(frozenset(row.about["erased"]), row.found) for row in self.rows if row.about["name"] != BASE]
+        return differences(rows)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[Result]]:
@@ -71,24 +64,35 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Result]]:
         ) from error
 
 
-SAME = {
-    "requests": "prompts and seeds", "settings": "steps or guidance scale", "judges": "judges", "metrics": "metrics",
-    "model": "base models",
-}  # fmt: skip
+def same(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal, by how it is called."""
+    model = {k: about["model"].get(k) for k in ("hash", "signature")}
+    return {
+        "prompts and seeds": about["requests"], "steps or guidance scale": about["settings"], "judges": about["judges"],
+        "rates": about["protocol"]["rates"], "metrics": about["metrics"], "base models": model,
+    }  # fmt: skip
 
 
 def comparison(folders: Sequence[Path]) -> Comparison:
-    """Raises ExpungeError if two audits differ in what they asked, or how they judged it."""
+    """Raises ExpungeError if two audits differ in what they asked, or how they judged it, or one is given twice."""
+    twice = [f for i, f in enumerate(folders) if f.resolve() in [g.resolve() for g in folders[:i]]]
+    if twice:
+        raise ExpungeError(f"{twice[0]} is given twice")
     audits = [(folder, *read(folder)) for folder in folders]
     first, about, _ = audits[0]
     for folder, other, _ in audits[1:]:
-        for key, said in SAME.items():
-            if other.get(key) != about.get(key):
+        for said, value in same(other).items():
+            if value != same(about)[said]:
                 raise ExpungeError(f"{folder} and {first} differ in their {said}: audit both alike to compare them")
     rows = [(folder, row, found) for folder, own, found in audits for row in own["rows"]]
-    rows = [r for i, r in enumerate(rows) if r[1]["name"] != BASE or i == 0]
+    rows = [r for i, r in enumerate(rows) if not any(_one_base(r[1], other) for _, other, _ in rows[:i])]
     names = [row["name"] for _, row, _ in rows]
     return Comparison(about, tuple(titled(f, r, found, names.count(r["name"]) > 1) for f, r, found in rows))
+
+
+def _one_base(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether both are the base, judged for the same: it stands there once."""
+    return row["name"] == other["name"] == BASE and set(row["erased"]) == set(other["erased"])
 
 
 def titled(folder: Path, about: Mapping[str, Any], found: Sequence[Result], twice: bool) -> Row:
@@ -101,9 +105,11 @@ def titled(folder: Path, about: Mapping[str, Any], found: Sequence[Result], twic
 def write(found: Comparison, out: Path, figures: Sequence[tuple[str, str]] = ()) -> list[Path]:
     """Leaves compare.json, compare.html, compare.md and each plot in `out`; `figures` are more, with their titles."""
     files = [out / f"compare.{kind}" for kind in ("json", "html", "md")]
+    between, compared = found.between()
     values = {
         "about": found.about, "table": found.table(), "pareto": found.pareto(),
-        "between": [b.row() for b in found.between()], "figures": figures,
+        "between": [d.row() for d in between],
+        "compared": compared, "figures": figures,
     }  # fmt: skip
     texts = [render(f"{file.name}.j2", values) for file in files[1:]]
     rows = [{**row.about, "name": row.name, "scores": [r.row() for r in row.found]} for row in found.rows]

@@ -25,6 +25,8 @@ def embedded(model: Model, texts: Sequence[str]) -> Tensor:
 
 
 def distances(model: Model, texts: Sequence[str], erased: Sequence[str]) -> dict[str, float]:
-    """Of each text from the nearest of the erased."""
+    """Of each text from the nearest of the erased; none where either are."""
+    if not texts or not erased:
+        return {}
     nearest = (embedded(model, texts) @ embedded(model, erased).T).max(1).values
     return {text: 1 - float(cosine) for text, cosine in zip(texts, nearest, strict=True)}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..audit import Plan, Seen, erasing, gallery
 from ..model import Model
-from ..result import HIT, Result
+from ..result import Result
 from ..summary import Summary, summary, training_time, verdict
 from . import plots
 from .distance import distances
@@ -46,7 +46,7 @@ class Facts:
 
     def verdicts(self) -> list[tuple[str, str]]:
         return [
-            (row.name, verdict(row, self.rows[0], self.plan.erased_by(v)))
+            (row.name, verdict(row, self.plan.erased_by(v)))
             for row, v in zip(self.rows[1:], self.plan.variants[1:], strict=True)
         ]
 
@@ -67,16 +67,16 @@ class Facts:
         return [self._number(key, of) for key, of in ordered]
 
     def _number(self, key: tuple[str, str], of: Mapping[str, Result]) -> dict[str, Any]:
-        first = next(iter(of.values()))
         texts = [{"text": str(of[n].score) if n in of else "", "harmed": n in of and of[n].harmed} for n in self.names]
-        roles = {r.role for r in of.values()}
-        return {"subject": key[0], "metric": key[1], "n": first.score.n, "erased": "erased" in roles, "cells": texts}
+        sizes, roles = sorted({r.score.n for r in of.values()}), {r.role for r in of.values()}
+        n = f"{sizes[0]} – {sizes[-1]}" if len(sizes) > 1 else sizes[0]
+        return {"subject": key[0], "metric": key[1], "n": n, "erased": "erased" in roles, "cells": texts}
 
     def grid(self) -> list[dict[str, Any]]:
         """The same prompts and seeds of every row: some that show what is erased in the base, and others."""
         base = self.pictures.seen[0]
         cells = erasing(self.plan, base.variant)
-        asked = list(dict.fromkeys(r for c in cells for r in c.requests if base.letter(c, r) == HIT))
+        asked = list(dict.fromkeys(r for c in cells for r in c.requests if base.hit(c, r)))
         others = [r for r in self.plan.requests if r not in set(asked)]
         chosen = [("erased", r) for r in spread(asked, SHOWN)] + [("kept", r) for r in spread(others, SHOWN)]
         return [{"role": role, "prompt": r.prompt, "tiles": self.pictures.tiles(r)} for role, r in chosen]
@@ -84,17 +84,13 @@ class Facts:
     def distances(self) -> str:
         """Damage against the distance of names; nothing where no other concept has a rate."""
         words = {(c.subject, c.metric): c.words[0] for c in self.plan.cells if c.words}
-        rows = {
-            row.name: [r for r in row.others if r.change and r.score.higher_is_better and r.key in words]
-            for row in self.rows[1:]
-        }
-        texts = list(dict.fromkeys(words[r.key] for found in rows.values() for r in found))
-        if not texts or not self.plan.erased:
-            return ""
-        far = distances(self.base, texts, self.plan.erased)
-        return plots.distances(
-            {n: [(r.score.subject, far[words[r.key]], r.harm) for r in found] for n, found in rows.items()}
-        )
+        found = {}
+        for row, v in zip(self.rows[1:], self.plan.variants[1:], strict=True):
+            kept = [r for r in row.others if r.change and r.score.higher_is_better and r.key in words]
+            far = distances(self.base, [words[r.key] for r in kept], self.plan.erased_by(v))
+            if far:
+                found[row.name] = [(r.score.subject, far[words[r.key]], r.harm) for r in kept]
+        return plots.distances(found) if found else ""
 
 
 def urgency(row: Sequence[Result]) -> tuple[bool, float]:

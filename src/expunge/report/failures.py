@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from ..audit import Plan, by_role, cells_of, erasing, on
+from ..audit import Plan, cells_of, erasing, looked_at, showing
 from ..generation import Request
 from ..metric import Share
-from ..result import HIT, MISS, Result
+from ..result import Result
 from ..summary import Summary, called, state
 from .pictures import Pictures, Tile, spread
 
@@ -51,7 +50,9 @@ class Failures:
         seen = self.pictures.seen[self.i]
         for way in (w for w in self.row.ways if state(w) != "gone"):
             cells = [cell for cell in erasing(self.plan, seen.variant) if cell.metric == way.score.metric]
-            hits = list(dict.fromkeys(r for cell in cells for r in cell.requests if seen.letter(cell, r) == HIT))
+            hits = list(
+                dict.fromkeys(r for cell in cells for r in cell.requests if r not in seen.blocked and seen.hit(cell, r))
+            )
             if hits:
                 yield f"still shown, {called(way.score.metric)}", str(way.score), hits
 
@@ -63,33 +64,34 @@ class Failures:
     def lost(self, r: Result) -> list[Request]:
         """Pictures that came out right in the base and do not now."""
         own, base = self.pictures.seen[self.i], self.pictures.seen[0]
-        good, bad = (HIT, MISS) if r.score.higher_is_better else (MISS, HIT)
+        good = r.score.higher_is_better
         cells = [c for c, _ in cells_of(self.plan, own.variant) if (c.subject, c.metric) == r.key]
-        return [q for c in cells for q in c.requests if base.letter(c, q) == good and own.letter(c, q) == bad]
+        asked = [(c, q) for c in cells for q in c.requests if q not in own.blocked]
+        return [q for c, q in asked if base.hit(c, q) == good != own.hit(c, q)]
 
     def broken(self) -> Iterator[tuple[str, str, list[Request]]]:
         """Pictures that count as broken: collapsed, or lost."""
-        shares = {m.called: m for m in self.plan.metrics if isinstance(m, Share)}
+        shares: dict[tuple[str, str], Share] = {(m.on, m.called): m for m in self.plan.metrics if isinstance(m, Share)}
         for r in self.row.broken:
-            asked = shares.get(r.score.metric)
+            asked = shares.get(r.key)
             hits = self.counted(asked) if asked else self.lost(r)
             if hits:
                 yield "broken pictures", f"{r.score.metric} {r.score}", hits
 
     def counted(self, asked: Share) -> list[Request]:
         """Those of which the metric says that they count."""
-        chosen = partial(on, asked, self.plan.erased_by(self.plan.variants[self.i]))
-        seen, base = (self.pictures.galleries[k].only(chosen) for k in (self.i, 0))
-        return [r for r, hit in zip(seen.requests, asked.hits(seen, base), strict=True) if hit]
+        base, own = (self.pictures.galleries[k] for k in (0, self.i))
+        seen, theirs = looked_at(self.plan, asked, self.plan.variants[self.i], own, base)
+        return [r for r, hit in zip(seen.requests, asked.hits(seen, theirs), strict=True) if hit]
 
     def blocked(self) -> Iterator[tuple[str, str, list[Request]]]:
         """What a filter stopped of what should be kept."""
         seen = self.pictures.seen[self.i]
-        kept = by_role(self.plan, seen.variant)["kept"] & seen.blocked
+        kept = showing(self.plan, seen)["kept"] & seen.blocked
         for r in self.row.blocked:
             if r.role == "kept" and kept:
                 yield (
                     "blocked by the filter",
-                    f"{r.score} of what is kept",
+                    f"{r.score} of what does not show what is erased",
                     [q for q in self.plan.requests if q in kept],
                 )

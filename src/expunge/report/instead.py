@@ -26,7 +26,7 @@ NEIGHBOURS = 24
 
 @dataclass(frozen=True)
 class Tally:
-    """Shares of each class in percent, for each row; the most frequent classes of all rows but the base first."""
+    """Shares of each class in percent, for each row; the most frequent of other rows first, then the base's."""
 
     way: str
     by: str
@@ -36,7 +36,7 @@ class Tally:
     @classmethod
     def of(cls, way: str, by: str, columns: Sequence[Counter[str]]) -> Tally:
         after = sum(columns[1:], Counter())
-        classes = [c for c, _ in (after or columns[0]).most_common(CLASSES)]
+        classes = list(dict.fromkeys(c for own in (after, columns[0]) for c, _ in own.most_common(CLASSES)))
         lines = [(c, [f"{100 * k[c] / k.total():.0f}%" if k.total() else "" for k in columns]) for c in classes]
         return cls(called(way), by, max(k.total() for k in columns), lines)
 

@@ -49,23 +49,29 @@ class Pictures:
         said = f"{seen.variant.name}: {request.prompt} (seed {request.seed})"
         if request in seen.blocked:
             return Tile(said, blocked=True)
-        return Tile(said, small(self.files[row][request]), self.veiled(seen, request))
+        return Tile(said, small(self.files[row][request]), self.veiled(row, request))
 
     def tiles(self, request: Request) -> list[Tile]:
         """The picture of every row."""
         return [self.tile(row, request) for row in range(len(self.seen))]
 
     @cached_property
-    def judges(self) -> dict[str, Judge]:
-        return self.plan.judges
+    def judges(self) -> list[Judge]:
+        """All that look at pictures: for rates, in metrics, and behind a row."""
+        metrics = (getattr(m, "judge", None) for m in self.plan.metrics)
+        filters = (v.filter.judge for v in self.plan.variants if v.filter)
+        found = [*self.plan.judges.values(), *(j for j in metrics if isinstance(j, Judge)), *filters]
+        return [*{j.identity(): j for j in found}.values()]
 
-    def veiled(self, seen: Seen, request: Request) -> bool:
-        return any(judge.veils(seen.verdicts[name][request]) for name, judge in self.judges.items())
+    @cached_property
+    def stopped(self) -> frozenset[Request]:
+        """What any row's filter blocks."""
+        return frozenset(r for seen in self.seen for r in seen.blocked)
 
-    @property
-    def veils(self) -> bool:
-        """Whether any picture is blurred."""
-        return any(self.veiled(seen, r) for seen in self.seen for r in self.plan.requests)
+    def veiled(self, row: int, request: Request) -> bool:
+        """Whether a judge says so of the picture, or a filter blocked another of that request."""
+        own = self.galleries[row].only(lambda r: r == request)
+        return request in self.stopped or any(judge.veils(own.verdicts(judge)[0]) for judge in self.judges)
 
 
 def small(path: Path) -> str:

@@ -17,7 +17,8 @@ MARKS = "os^Dv<>Ph*X"
 GREYS = ("#000000", "#5a5a5a", "#8c8c8c")
 DASHES = ("-", "--", ":", "-.")
 STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "expunge", "font.family": "sans-serif", "font.size": 10,
+    "svg.fonttype": "none", "svg.hashsalt": "expunge", "text.parse_math": False, "font.family": "sans-serif",
+    "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
     "axes.axisbelow": True, "legend.frameon": False,
 }  # fmt: skip
@@ -35,6 +36,11 @@ def figure(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
         made.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = file.getvalue()
     out.append(re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL))
+
+
+def named(text: str) -> str:
+    """A text that a legend shows: it leaves those out that begin with an underscore."""
+    return f" {text}" if text.startswith("_") else text
 
 
 def look(i: int) -> dict[str, Any]:
@@ -60,24 +66,25 @@ def _beats(a: Dot, b: Dot) -> bool:
     return a.x[0] <= b.x[0] and a.y[0] >= b.y[0] and (a.x[0], a.y[0]) != (b.x[0], b.y[0])
 
 
-def pareto(dots: Sequence[Dot]) -> str:
-    """Erased against kept, both in percent; the line joins those that none beats in both."""
+def pareto(dots: Sequence[Dot], kept: str = "all else as asked", unit: str = "%") -> str:
+    """Erased in percent against kept, in percent or as it is; the line joins those that none beats in both."""
+    scale = 100 if unit == "%" else 1
     with figure(8.4, 4.2) as (axes, out):
         best = sorted(front(dots), key=lambda d: d.x[0])
-        axes.plot([100 * d.x[0] for d in best], [100 * d.y[0] for d in best], "-", color="#bbbbbb", lw=3, zorder=1)
+        axes.plot([100 * d.x[0] for d in best], [scale * d.y[0] for d in best], "-", color="#bbbbbb", lw=3, zorder=1)
         for i, dot in enumerate(dots):
-            (x, left, right), (y, low, high) = _bars(dot.x), _bars(dot.y)
+            (x, left, right), (y, low, high) = _bars(dot.x), _bars(dot.y, scale)
             grey = look(i)["color"]
             axes.errorbar(x, y, xerr=[[left], [right]], yerr=[[low], [high]], ls="", ecolor=grey, lw=0.8, capsize=2)
-            axes.plot([x], [y], ls="", label=dot.name, **look(i))
+            axes.plot([x], [y], ls="", label=named(dot.name), **look(i))
         axes.set_xlabel("still shown of what is erased, asked for as it leaks most (%; less is better)")
-        axes.set_ylabel("all else as asked (%; more is better)")
+        axes.set_ylabel(f"{kept} ({unit}; more is better)".replace("(; ", "("))
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     return out[0]
 
 
-def _bars(value: tuple[float, float, float]) -> tuple[float, float, float]:
-    middle, low, high = (100 * v for v in value)
+def _bars(value: tuple[float, float, float], scale: float = 100) -> tuple[float, float, float]:
+    middle, low, high = (scale * v for v in value)
     return middle, max(0.0, middle - low), max(0.0, high - middle)
 
 
@@ -98,7 +105,7 @@ def courses(found: Sequence[Course], label: str) -> str:
             for rates, line, said in ((c.erased, "-", "still shown"), (c.kept, "--", "all else")):
                 bars = [_bars(r) for r in rates]
                 ends = [[b[k] for b in bars] for k in (1, 2)]
-                what = {"label": f"{c.name}: {said}".removeprefix(": "), "ls": line, **look(i)}
+                what = {"label": named(f"{c.name}: {said}".removeprefix(": ")), "ls": line, **look(i)}
                 axes.errorbar(c.values, [b[0] for b in bars], yerr=ends, lw=1.2, capsize=2, **what)
         axes.set_xlabel(label)
         axes.set_ylabel("pictures (%)")
@@ -123,7 +130,9 @@ def curves(found: Sequence[Curve], label: str, chosen: float) -> str:
     with figure(6.4, 3.6) as (axes, out):
         for i, c in enumerate(found):
             grey = GREYS[i % len(GREYS)]
-            axes.plot(c.thresholds, _hundred(c.rates), color=grey, ls=DASHES[i % len(DASHES)], lw=1.6, label=c.name)
+            axes.plot(
+                c.thresholds, _hundred(c.rates), color=grey, ls=DASHES[i % len(DASHES)], lw=1.6, label=named(c.name)
+            )
             axes.fill_between(c.thresholds, _hundred(c.lows), _hundred(c.highs), color=grey, alpha=0.12, lw=0)
         axes.axvline(chosen, color="#999999", lw=1)
         axes.set_xlabel(f"threshold of {label}")
@@ -144,7 +153,9 @@ def distances(found: Mapping[str, Sequence[Spot]]) -> str:
     """Damage of other concepts against their distance from what is erased; the worst of each row are named."""
     with figure(6.4, 4.2) as (axes, out):
         for i, (name, spots) in enumerate(found.items()):
-            axes.plot([s[1] for s in spots], [100 * s[2] for s in spots], ls="", **look(i), alpha=0.75, label=name)
+            axes.plot(
+                [s[1] for s in spots], [100 * s[2] for s in spots], ls="", **look(i), alpha=0.75, label=named(name)
+            )
             for text, x, y in sorted((s for s in spots if s[2] > 0), key=lambda s: -s[2])[:3]:
                 axes.annotate(text, (x, 100 * y), xytext=(5, 4), textcoords="offset points", fontsize=8)
         axes.axhline(0, color="#999999", lw=1)
