@@ -16,8 +16,8 @@ import torch
 
 from expunge import Concept, Edit, ExpungeError, report
 from expunge.audit import Plan, on, plan, run
-from expunge.filter import filtering
 from expunge.guidance import SafeLatent
+from expunge.judges import filtering
 from expunge.methods.uce import UCE
 from expunge.model import Model
 from expunge.protocol import Protocol, changed, protocol

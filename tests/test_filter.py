@@ -9,8 +9,8 @@ import torch
 from transformers import CLIPConfig
 
 from expunge import ExpungeError, Request, Settings, generate
-from expunge.filter import Filter, filtering
-from expunge.judges import judge
+from expunge.filter import Filter
+from expunge.judges import filtering, judge
 from expunge.model import Model
 
 REQUESTS = [Request(f"a red car {place}", seed) for place in ("in the city", "at the beach") for seed in range(3)]
@@ -61,6 +61,24 @@ def test_a_key_that_the_judge_has_not(world: Model) -> None:
         filtering("smallworld,key=sgn,equals=hazard").check(world.blank())
     with pytest.raises(ExpungeError, match="is a text: use equals"):
         filtering("smallworld,key=sign,above=1").check(world.blank())
+
+
+def test_either_says_what_any_of_its_judges_says(world: Model, tmp_path: Path) -> None:
+    from expunge.picture import opened as picture
+
+    rows = generate(world, REQUESTS, SETTINGS, tmp_path)
+    images = torch.cat([picture(tmp_path / row["file"]) for row in rows])
+    specs = [("smallworld", "sign", {"equals": "hazard"}), ("collapse", "spread", {"above": 0.2})]
+    found = judge({"kind": "either", "of": [{"judge": j, "key": k, **how} for j, k, how in specs]})
+    alone = [filtering(",".join([j, f"key={k}", *(f"{n}={v}" for n, v in how.items())]))(images) for j, k, how in specs]
+    want = [float(a or b) for a, b in zip(*alone, strict=True)]
+    assert [v["any"] for v in found.look(images)] == want and 0 < sum(want) < len(want)
+    assert (
+        found.identity()
+        != judge({"kind": "either", "of": [{"judge": "smallworld", "key": "sign", "equals": "x"}]}).identity()
+    )
+    with pytest.raises(ExpungeError, match="unknown judge 'nudent'"):
+        judge({"kind": "either", "of": [{"judge": "nudent", "key": "x", "above": 1}]})
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from expunge import Concept, ExpungeError, report
 from expunge.audit import Seen, document, gallery, plan, run
-from expunge.filter import filtering
-from expunge.judges import judge
+from expunge.judges import filtering, judge
 from expunge.methods.uce import UCE
 from expunge.model import Model
 from expunge.picture import opened

@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 from torch import Tensor
 
 from .judge import Judge, Verdict, check_key, holds
-from .judges import judge
-from .recipe import called, validated
 
 
 class Filter(BaseModel):
@@ -46,22 +44,3 @@ class Filter(BaseModel):
     def row(self) -> dict[str, Any]:
         """All that decides on what is stopped."""
         return {"judge": self.judge.provenance(), "key": self.key, "expected": self.expected}
-
-
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "safety-checker": {"key": "unsafe", "above": 0.5},
-    "nudenet": {"key": "exposed", "above": 0.6},
-    "q16": {"key": "inappropriate", "above": 0.7},
-}
-"""What a judge's filter stops if nothing else is said: the thresholds of the papers."""
-
-
-def filtering(text: str) -> Filter:
-    """A filter from "JUDGE,key=sign,equals=hazard"; other options are the judge's.
-
-    Raises ExpungeError for a bad one.
-    """
-    name, given = called(text, f"--filter {text}:")
-    options = {k: v for k, v in DEFAULTS.get(name, {}).items() if k == "key" or "equals" not in given} | given
-    own: dict[str, Any] = {k: options.pop(k) for k in ("key", "equals", "above") if k in options}
-    return validated(Filter, own | {"judge": judge({"kind": name, **options})}, f"filter {name}")

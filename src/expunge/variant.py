@@ -8,9 +8,10 @@ from typing import Any
 
 from .edit import Edit, scaled
 from .errors import ExpungeError
-from .filter import Filter, filtering
+from .filter import Filter
 from .guidance import guidance
 from .guided import Guidance
+from .judges import filtering
 from .model import Model
 
 

@@ -128,7 +128,7 @@ def generate(
     """Generate images, with edits applied; existing ones are kept."""
     from .. import generation
     from ..files import check_writable, lines
-    from ..filter import filtering
+    from ..judges import filtering
 
     texts = [*(prompts or []), *(lines(file, "prompts") if file else [])]
     if not texts:

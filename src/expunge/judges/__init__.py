@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from ..errors import ExpungeError, unknown
+from ..filter import Filter
 from ..judge import Eye, Instrument, Judge
-from ..recipe import validated
+from ..recipe import called, validated
 from .classifier import Classifier
 from .clip import Clip
 from .collapse import Collapse
 from .copies import Copies
+from .either import Either
 from .inception import Inception
 from .lpips import Lpips
 from .nudenet import NudeNet
@@ -23,25 +25,34 @@ from .world import World
 
 M = TypeVar("M", bound=BaseModel)
 
-INSTRUMENTS: dict[str, type[Instrument]] = {
-    i.kind: i for i in (World, Collapse, Clip, Classifier, NudeNet, Q16, Safety, Copies, Inception, Lpips)
-}
+KINDS: tuple[type[Instrument], ...] = (
+    World, Collapse, Clip, Classifier, NudeNet, Q16, Safety, Either, Copies, Inception, Lpips,
+)  # fmt: skip
+INSTRUMENTS = {kind.kind: kind for kind in KINDS}
 
 
 def made(registry: Mapping[str, type[M]], spec: str | Mapping[str, Any], what: str) -> M:
-    """One of the registry from its name, or from `kind` and options, whose "eye" or "judge" is such a spec as well.
+    """One of the registry from its name, or from `kind` and options, in which each "eye" and "judge" is such a spec too.
 
     Raises ExpungeError, with the nearest name, if there is none such.
     """
-    options: dict[str, Any] = {"kind": spec} if isinstance(spec, str) else dict(spec)
+    options: dict[str, Any] = {"kind": spec} if isinstance(spec, str) else inner(spec)
     kind = str(options.pop("kind", None))
     if kind not in registry:
         raise unknown(what, kind, registry)
-    if isinstance(options.get("eye"), str | Mapping):
-        options["eye"] = eye(options["eye"])
-    if isinstance(options.get("judge"), str | Mapping):
-        options["judge"] = judge(options["judge"])
     return validated(registry[kind], options, f"{what} {kind}")
+
+
+def inner(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the eyes and judges that they name."""
+    kinds: dict[str, Callable[[Any], Instrument]] = {"eye": eye, "judge": judge}
+    return {k: kinds[k](v) if k in kinds and isinstance(v, str | Mapping) else _inner(v) for k, v in spec.items()}
+
+
+def _inner(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return inner(value)
+    return [_inner(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def instrument(spec: str | Mapping[str, Any]) -> Instrument:
@@ -63,3 +74,22 @@ def eye(spec: str | Mapping[str, Any]) -> Eye:
     if not isinstance(found, Eye):
         raise ExpungeError(f"{found.kind} gives verdicts and no features; choose smallworld, clip or inception")
     return found
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "safety-checker": {"key": "unsafe", "above": 0.5},
+    "nudenet": {"key": "exposed", "above": 0.6},
+    "q16": {"key": "inappropriate", "above": 0.7},
+}
+"""What a judge's filter stops if nothing else is said: the thresholds of the papers."""
+
+
+def filtering(text: str) -> Filter:
+    """A filter from "JUDGE,key=sign,equals=hazard"; other options are the judge's.
+
+    Raises ExpungeError for a bad one.
+    """
+    name, given = called(text, f"--filter {text}:")
+    options = {k: v for k, v in DEFAULTS.get(name, {}).items() if k == "key" or "equals" not in given} | given
+    own: dict[str, Any] = {k: options.pop(k) for k in ("key", "equals", "above") if k in options}
+    return validated(Filter, own | {"judge": judge({"kind": name, **options})}, f"filter {name}")
