@@ -183,8 +183,16 @@ def reported(plan: Plan, base: Model, out: Path, as_json: bool, files: Sequence[
     return found
 
 
+COLUMNS = 6
+"""Rows that fit beside each other."""
+
+
 def inshort(found: dict[str, Any]) -> None:
-    """The table of rows in short, a column for each row."""
+    """The table of rows in short: a column for each; of many, a line for each, without intervals."""
+    if len(found["rows"]) > COLUMNS:
+        rows = [(name, *(cell.split(" [")[0] for cell in cells)) for name, cells in found["rows"]]
+        table("in short; the files have the intervals", ("", *found["head"]), rows)
+        return
     names, columns = zip(*found["rows"], strict=True)
     table("in short, with 95% intervals", ("", *names), [*zip(found["head"], *columns, strict=True)])
 

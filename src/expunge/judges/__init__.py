@@ -32,7 +32,7 @@ INSTRUMENTS = {kind.kind: kind for kind in KINDS}
 
 
 def made(registry: Mapping[str, type[M]], spec: str | Mapping[str, Any], what: str) -> M:
-    """One of the registry from its name, or from `kind` and options, in which each "eye" and "judge" is such a spec too.
+    """One of the registry from its name, or from `kind` and options; each "eye" and "judge" in them is such a spec too.
 
     Raises ExpungeError, with the nearest name, if there is none such.
     """
