@@ -224,6 +224,7 @@ CASES = [
     Case("guidance away from nothing", f"{PAINT} --guidance sld-max", "give --concept"),
     Case("concept without guidance", f"{PAINT} --concept boat", "is what --guidance steers away from"),
     Case("unknown filter", f"{PAINT} --filter nudent", "unknown judge 'nudent'; did you mean 'nudenet'?"),
+    Case("safety checker that is not there", f"{PAINT} --filter safety-checker", "no safety checker in 'smallworld'"),
     Case("filter that does not say what", f"{PAINT} --filter smallworld", "key in filter smallworld"),
     Case("filter by what is not judged", f"{PAINT} --filter smallworld,key=sgn,equals=x", "did you mean 'sign'?"),
     Case("unknown protocol", "audit --protocol smalworld", "unknown protocol 'smalworld'; did you mean 'smallworld'?"),

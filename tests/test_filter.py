@@ -115,7 +115,8 @@ def test_the_safety_checker_is_the_pipelines(checked: Path) -> None:
     _, unsafe = stock(clip_input=prepared, images=[*images.clone()])
     assert [v["unsafe"] for v in found.look(images)] == [float(u) for u in unsafe]
     assert 0 < sum(unsafe) < 24 and found.veils({"unsafe": 0.0})
-    stop = filtering(f"safety-checker,model={checked}")
+    stop = filtering("safety-checker", str(checked))
+    assert stop == filtering(f"safety-checker,model={checked}")
     assert isinstance(stop, Filter) and stop(images) == [bool(u) for u in unsafe]
 
 

@@ -60,7 +60,7 @@ class Summary:
 
     @property
     def broken(self) -> list[Result]:
-        """Metrics of shares of pictures, such as lost ones, that are worse beyond their intervals, and not negligible."""
+        """Metrics of shares of pictures, such as lost ones, that are worse beyond their intervals, and not a few."""
         shares = [r for r in self.measures if r.harmed and r.score.unit == "%" and r.role == "kept"]
         return [r for r in shares if abs(r.score.value - (1.0 if r.score.higher_is_better else 0.0)) > GONE]
 

@@ -42,15 +42,15 @@ class Variant:
 BASE = Variant("base")
 
 
-def combined(text: str, concepts: Sequence[str] = ()) -> Variant:
+def combined(text: str, concepts: Sequence[str] = (), model: str = "smallworld") -> Variant:
     """A row from "NAME = FILE[:SCALE] + GUIDANCE + filter:JUDGE…", with a name or without.
 
-    Its guidance steers away from the concepts, and from those of its edits. Raises ExpungeError for a part that there
+    Its guidance steers away from the concepts, and from those of its edits; `model` is the base's name. Raises ExpungeError for a part that there
     is not, and for two filters.
     """
     name, said, rest = text.partition(" = ")
     parts = [part.strip() for part in (rest if said else name).split(" + ")]
-    filters = [filtering(part.removeprefix("filter:")) for part in parts if part.startswith("filter:")]
+    filters = [filtering(part.removeprefix("filter:"), model) for part in parts if part.startswith("filter:")]
     if len(filters) > 1:
         raise ExpungeError(f"one filter stands behind a model; the row {name!r} has {len(filters)}")
     edits = tuple(scaled(part) for part in parts if is_edit(part))

@@ -113,9 +113,7 @@ def generate(
     concept: Annotated[list[str] | None, typer.Option(help="what --guidance steers away from; may be repeated")] = None,
     stop: Annotated[
         str | None,
-        typer.Option(
-            "--filter", help="JUDGE[,key=…,above=…|equals=…]: block pictures by it, as safety-checker,model=FOLDER"
-        ),
+        typer.Option("--filter", help="JUDGE[,key=…,above=…|equals=…]: block pictures by it, as safety-checker"),
     ] = None,
     num: Annotated[int, typer.Option(min=1, help="images for each prompt")] = 1,
     seed: Seed = 0,
@@ -136,7 +134,7 @@ def generate(
     if cfg is not None and not math.isfinite(cfg):
         raise ExpungeError(f"--cfg {cfg} is not a finite number; 1 means the prompt alone")
     check_writable(out / "images.json")
-    rules, sieve = steered(guidance or [], concept or []), filtering(stop) if stop else None
+    rules, sieve = steered(guidance or [], concept or []), filtering(stop, model) if stop else None
     requests = [generation.Request(p, seed + i) for p in texts for i in range(num)]
     base = opened(model, device, precision, offload=offload)
     edits = stack(base, edit or [])

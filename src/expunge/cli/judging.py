@@ -110,7 +110,7 @@ def audit(
     check_writable(out / "scores.json")
     base = opened(model, device, precision, offload=offload)
     texts = [*(guidance or []), *(f"filter:{text}" for text in stop or []), *(row or [])]
-    rows = [*map(of_edit, edit or []), *(combined(text, concept or []) for text in texts)]
+    rows = [*map(of_edit, edit or []), *(combined(text, concept or [], model) for text in texts)]
     rows += [Variant(name, model=opened(name, device, precision, offload=offload)) for name in other or []]
     plan = planned(chosen, base, rows, limit, concept or [])
     say(costing(plan, base, part[1]))

@@ -84,12 +84,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """What a judge's filter stops if nothing else is said: the thresholds of the papers."""
 
 
-def filtering(text: str) -> Filter:
+def filtering(text: str, model: str = "smallworld") -> Filter:
     """A filter from "JUDGE,key=sign,equals=hazard"; other options are the judge's.
 
-    Raises ExpungeError for a bad one.
+    The safety checker is that of `model` unless it names another. Raises ExpungeError for a bad one.
     """
     name, given = called(text, f"--filter {text}:")
     options = {k: v for k, v in DEFAULTS.get(name, {}).items() if k == "key" or "equals" not in given} | given
+    options |= {"model": model} if name == Safety.kind and "model" not in options else {}
     own: dict[str, Any] = {k: options.pop(k) for k in ("key", "equals", "above") if k in options}
     return validated(Filter, own | {"judge": judge({"kind": name, **options})}, f"filter {name}")
