@@ -45,8 +45,8 @@ BASE = Variant("base")
 def combined(text: str, concepts: Sequence[str] = (), model: str = "smallworld") -> Variant:
     """A row from "NAME = FILE[:SCALE] + GUIDANCE + filter:JUDGE…", with a name or without.
 
-    Its guidance steers away from the concepts, and from those of its edits; `model` is the base's name. Raises ExpungeError for a part that there
-    is not, and for two filters.
+    Its guidance steers away from the concepts, and from those of its edits; `model` is the base's name. Raises
+    ExpungeError for a part that there is not, and for two filters.
     """
     name, said, rest = text.partition(" = ")
     parts = [part.strip() for part in (rest if said else name).split(" + ")]
