@@ -32,10 +32,12 @@ def sweep(
     base = opened(chosen.model, device, precision, offload=offload)
     plans = sweeping.plans(chosen, base)
     others = {name: opened(name, device, precision, offload=offload) for name in chosen.others}
-    say(f"{len(plans)} erasures, {sum(p.passes for p in plans)} network passes, {sum(p.seconds for p in plans):.0f} s")
     most = limit or (chosen.audit.limit if chosen.audit else None)
-    if protocol:  # what cannot be audited is told before anything is trained
-        say(costing(planned(protocol, base, sweeping.rows(chosen, sweeping.expected(chosen), others), most), base))
+    # what cannot be audited is told before anything is trained
+    tried = protocol and planned(protocol, base, sweeping.rows(chosen, sweeping.expected(chosen), others), most)
+    say(f"{len(plans)} erasures, {sum(p.passes for p in plans)} network passes, {sum(p.seconds for p in plans):.0f} s")
+    if tried:
+        say(costing(tried, base))
     made = sweeping.edits(chosen, base, out / "edits")
     if protocol is None:
         files = [str(out / "edits" / m.point.file) for m in made]
