@@ -139,7 +139,9 @@ def test_a_snapshot_that_is_asked_for_later_is_made(world: Model, tmp_path: Path
 def test_what_was_shared_is_told_and_no_time_is_compared(world: Model, tmp_path: Path) -> None:
     first, second = (m.row.edits[0][0].provenance for m in edits(swept(), world, tmp_path))
     assert first["cost"]["remembered"] == 0 < second["cost"]["remembered"]
-    assert training_time({"edits": [first]}) is not None and training_time({"edits": [second]}) is None
+    assert training_time({"edits": [first]}) is None is training_time({"edits": [second]})
+    [alone] = edits(swept(grid={}, share=False), world, tmp_path / "alone")
+    assert training_time({"edits": [alone.row.edits[0][0].provenance]})
 
 
 @pytest.mark.parametrize("name", ["消す", "a" * 300, "a/../b", "..", "con cept/é"])

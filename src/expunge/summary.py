@@ -82,9 +82,9 @@ def summary(found: Iterable[Result], name: str, seconds: float | None = None) ->
 
 
 def training_time(row: dict[str, Any]) -> float | None:
-    """Seconds that a row's edits took to train; None if a sweep made part of it for all its runs."""
+    """Seconds that a row's edits took to train; None if a sweep made part of its runs' work for all of them."""
     costs = [edit["cost"] for edit in row.get("edits", []) if "cost" in edit]
-    if not costs or any(cost.get("remembered") for cost in costs):
+    if not costs or any("remembered" in cost for cost in costs):
         return None
     return sum(float(cost["seconds"]) for cost in costs)
 
