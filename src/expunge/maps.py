@@ -122,7 +122,7 @@ def draw(rows: Sequence[Maps], path: Path) -> None:
     ]
     ends = {(kind, w): limits([getattr(r, kind)[w] for r in rows]) for kind, w in columns}
     said = {"cross": "cross-attention", "through": "through self-attention"}
-    heads = [f"{w}: {said[kind]}, {ends[kind, w][0]:.1%} – {ends[kind, w][1]:.1%}" for kind, w in columns]
+    heads = [f"{w}: {said[kind]}, {ends[kind, w][0]:.1%} to {ends[kind, w][1]:.1%}" for kind, w in columns]
     titles = [(text, 1) for text in ["picture", *heads]]
     pictures = [(r.model, [r.picture, *(heat(getattr(r, k)[w], ends[k, w]) for k, w in columns)]) for r in rows]
     with whole(path) as temporary:
