@@ -112,10 +112,10 @@ def check(plan: Plan, base: Model) -> None:
     for variant in plan.variants:
         if variant.filter:
             variant.filter.check(blank)
-    names = set()
+    names, named = set(), plan.named_by(BASE)
     for number in plan.metrics:
         number.try_on(blank)
-        n = sum(on(number, plan.named_by(BASE), r) for r in plan.requests)
+        n = sum(on(number, named, r) for r in plan.requests)
         if 0 < n < number.least:
             raise ExpungeError(f"{number.called} needs {number.least} pictures that are {number.on!r}, not {n}")
         if (number.called, number.on) in names:
@@ -269,8 +269,8 @@ def measure(plan: Plan, asked: Metric, variant: Variant, gallery: Gallery, base:
     role: Role = "erased" if asked.on == "erased" else "kept"
     score, each = asked.score(own, reference(asked.reference, theirs)), asked.each(own, theirs)
     change = None if variant is BASE or not each else pairs(tuple(asked.each(theirs, theirs)), tuple(each), score.unit)
-    by_request = dict(zip(own.requests, each, strict=True)) if each else {}
-    chosen = [r for r in gallery.requests if on(asked, plan.named_by(variant), r)] if each else []
+    by_request, named = dict(zip(own.requests, each, strict=True)) if each else {}, plan.named_by(variant)
+    chosen = [r for r in gallery.requests if each and on(asked, named, r)]
     return [Result(score, change, role, tuple(by_request.get(r) for r in chosen))]
 
 
