@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from expunge import Concept, Edit, ExpungeError, report
-from expunge.audit import Plan, on, plan, run
+from expunge.auditing import run
 from expunge.guidance import SafeLatent
 from expunge.judges import filtering
 from expunge.methods.uce import UCE
 from expunge.model import Model
+from expunge.plan import Plan, on, plan
 from expunge.protocol import Protocol, changed, protocol
 from expunge.recipe import validated
 from expunge.result import read

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge import Concept, ExpungeError, report
-from expunge.audit import Seen, document, gallery, plan, run
+from expunge.auditing import document, gallery, run
 from expunge.judges import filtering, judge
 from expunge.methods.uce import UCE
 from expunge.model import Model
 from expunge.picture import opened
+from expunge.plan import plan
 from expunge.protocol import Protocol, changed, protocol
 from expunge.recipe import validated
 from expunge.report import compare, plots
@@ -29,6 +30,7 @@ from expunge.report.pictures import Pictures
 from expunge.result import Result, read
 from expunge.result import written as spelt
 from expunge.score import Change, rate
+from expunge.scoring import Seen
 from expunge.summary import state, summary, verdict
 from expunge.variant import Variant
 

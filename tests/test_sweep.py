@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from expunge import Edit, ExpungeError
-from expunge.audit import plan
 from expunge.erasure import build_method, concepts_of, run, snapshot_path
 from expunge.model import Model
+from expunge.plan import plan
 from expunge.protocol import protocol
 from expunge.recipe import Recipe, validated
 from expunge.report.sweeps import figures

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .generation import Settings as Settings
     from .generation import generate as generate
     from .model import Model as Model
+    from .report import audit as audit
 
 __version__ = "0.1.0"
 
@@ -25,11 +26,12 @@ _PUBLIC = {
     "Model": "model",
     "Request": "generation",
     "Settings": "generation",
+    "audit": "report",
     "erase": "erasure",
     "generate": "generation",
     "load": "families",
 }
-__all__ = ["Concept", "Edit", "ExpungeError", "Model", "Request", "Settings", "erase", "generate", "load"]
+__all__ = ["Concept", "Edit", "ExpungeError", "Model", "Request", "Settings", "audit", "erase", "generate", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,9 +27,9 @@ from .app import (  # fmt: skip
 )
 
 if TYPE_CHECKING:
-    from ..audit import Plan
     from ..erasure import Plan as Erasure
     from ..model import Model
+    from ..plan import Plan
     from ..protocol import Protocol
     from ..result import Result
     from ..variant import Variant
@@ -124,8 +124,8 @@ def planned(
     protocol: Protocol, base: Model, rows: Sequence[Variant], limit: int | None, erased: Sequence[str] = ()
 ) -> Plan:
     """The audit, tried as far as can be without a picture."""
-    from ..audit import plan
     from ..generation import check
+    from ..plan import plan
 
     found = plan(protocol, base, rows, limit=limit, erased=erased)
     for variant in found.variants:
@@ -158,7 +158,7 @@ def costing(plan: Plan, base: Model, parts: int = 1) -> str:
 
 def parted(plan: Plan, base: Model, out: Path, part: tuple[int, int], as_json: bool) -> None:
     """Makes one part of the pictures."""
-    from ..audit import gallery
+    from ..auditing import gallery
 
     for variant in plan.variants:
         gallery(plan, base, variant, out, part)
@@ -170,7 +170,7 @@ def parted(plan: Plan, base: Model, out: Path, part: tuple[int, int], as_json: b
 def reported(plan: Plan, base: Model, out: Path, as_json: bool, files: Sequence[Path] = ()) -> list[Result]:
     """Runs the audit, leaves its report, and says what it comes to."""
     from .. import report
-    from ..audit import run
+    from ..auditing import run
 
     found = run(plan, base, out)
     made = report.write(plan, base, found, out, shlex.join(["expunge", *GIVEN]))

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..audit import Plan, document
+from ..auditing import document, run
+from ..families import Precision, load
 from ..files import write_json, write_text
 from ..model import Model
+from ..plan import Plan, plan
+from ..protocol import changed
+from ..protocol import protocol as named
 from ..result import Result
+from ..variant import Variant, combined
 from .curves import curves
 from .facts import Facts
 from .proof import proof
@@ -23,6 +28,7 @@ class Report:
     """Its files, a sentence for each row, and the table of all rows in short."""
 
     files: list[Path]
+    results: list[Result]
     verdicts: list[tuple[str, str]]
     table: dict[str, Any]
 
@@ -37,7 +43,29 @@ def write(plan: Plan, base: Model, found: Sequence[Result], out: Path, command: 
     write_json(files[0], about)
     for file, text in zip(files[1:], texts, strict=True):
         write_text(file, text)
-    return Report(files, values["verdicts"], values["table"])
+    return Report(files, [*found], values["verdicts"], values["table"])
+
+
+def audit(
+    *rows: str | Variant,
+    protocol: str = "smallworld",
+    model: str | Model = "smallworld",
+    concepts: Sequence[str] = (),
+    limit: int | None = None,
+    out: str | Path = "audit",
+    device: str = "auto",
+    precision: Precision = "auto",
+    **options: Any,
+) -> Report:
+    """Audits rows, as "a.safetensors:0.5" or "NAME = a.safetensors + sld-max", and leaves the report in `out`.
+
+    `concepts` are what is erased besides what edits say; `options` are the protocol's, as `steps=20`. Raises
+    ExpungeError for what cannot be, before any picture is made.
+    """
+    base = model if isinstance(model, Model) else load(model, device=device, precision=precision)
+    variants = [combined(row, concepts, base.name) if isinstance(row, str) else row for row in rows]
+    asked = plan(changed(named(protocol), None, options), base, variants, limit=limit, erased=concepts)
+    return write(asked, base, run(asked, base, Path(out)), Path(out))
 
 
 def page(facts: Facts) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..audit import Seen
 from ..cell import Cell
 from ..generation import Request
 from ..score import wilson
+from ..scoring import Seen
 from . import plots
 
 POINTS = 51

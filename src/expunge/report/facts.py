@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..audit import Plan, Seen, erasing, gallery
+from ..auditing import gallery
 from ..model import Model
+from ..plan import Plan
 from ..result import Result
+from ..scoring import Seen, erasing
 from ..summary import Summary, summary, training_time, verdict
 from . import plots
 from .distance import distances

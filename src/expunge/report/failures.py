@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..audit import Plan, cells_of, erasing, looked_at, showing
 from ..generation import Request
 from ..metric import Share
+from ..plan import Plan
 from ..result import Result
+from ..scoring import cells_of, erasing, looked_at, showing
 from ..summary import Summary, called, state
 from .pictures import Pictures, Tile, spread
 

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..audit import Plan, Seen, erasing
 from ..cell import Cell
 from ..gallery import Gallery
 from ..generation import Request
 from ..judge import Reader
 from ..model import Model
+from ..plan import Plan
+from ..scoring import Seen, erasing
 from ..summary import called
 
 CLASSES = 8

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..audit import Plan, Seen
 from ..gallery import Gallery
 from ..generation import Request
 from ..judge import Judge
+from ..plan import Plan
+from ..scoring import Seen
 
 SIDE = 192
 """Pixels of a picture's side in the page, at most."""

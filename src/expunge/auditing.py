@@ -1,0 +1,60 @@
+"""Audit: a protocol on a base model and on what was done to it, on the same prompts and seeds, to scores.
+
+Pictures, verdicts and features are kept in the audit's folder by content: a killed audit goes on where it was, a second
+one looks at nothing twice, and shards that were made elsewhere count once they lie there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .gallery import Gallery
+from .generation import drawn
+from .method import stamp
+from .model import Model
+from .plan import Plan
+from .result import Difference, Result, differences
+from .scoring import scored
+from .training import fingerprint
+from .variant import Variant
+
+
+def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[int, int] = (0, 1)) -> Gallery:
+    """The variant's pictures, made where they are missing."""
+    model, asked = variant.model or base, plan.requests
+    label = f"{variant.name}: generating"
+    files = drawn(model, asked, plan.settings_of(variant), out / "images", variant.edits, label, shard)
+    return Gallery(variant.name, out / "images", asked, files, base.device)
+
+
+def run(plan: Plan, base: Model, out: Path) -> list[Result]:
+    """Makes the pictures in `out`, judges and measures."""
+    return scored(plan, [gallery(plan, base, variant, out) for variant in plan.variants])
+
+
+def compared(plan: Plan, found: Sequence[Result]) -> tuple[list[Difference], int]:
+    """As `differences`, of all rows but the base."""
+    own = [(frozenset(plan.erased_by(v)), [r for r in found if r.score.model == v.name]) for v in plan.variants[1:]]
+    return differences(own)
+
+
+def document(plan: Plan, base: Model, found: Sequence[Result]) -> dict[str, Any]:
+    """All of an audit that JSON can hold."""
+    real, count = compared(plan, found)
+    return {
+        "protocol": plan.protocol.model_dump(mode="json"),
+        "model": {**base.identity(()), "signature": base.signature},
+        "settings": plan.settings.row(),
+        "erased": list(plan.erased),
+        "judges": {name: j.provenance() for name, j in plan.judges.items()},
+        "metrics": [m.provenance() for m in plan.metrics],
+        "rows": [{**v.about(), "erased": plan.erased_by(v)} for v in plan.variants],
+        "pictures": len(plan.requests),
+        "requests": fingerprint({"requests": [r.row() for r in plan.requests]}),
+        **stamp(),
+        "scores": [result.row() for result in found],
+        "between": [d.row() for d in real],
+        "compared": count,
+    }
