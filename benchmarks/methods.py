@@ -33,12 +33,12 @@ from tqdm import tqdm
 from expunge import smallworld
 from expunge.cell import Cell
 from expunge.concept import Concept, says
-from expunge.demo import asked
 from expunge.erasure import build_method
 from expunge.families import load
 from expunge.generation import Request, Settings, images
 from expunge.method import Method
 from expunge.model import Model
+from expunge.protocol import requests
 from expunge.recipe import Recipe, preset
 from expunge.score import Score, pooled, rate
 from expunge.smallworld.data import drawings
@@ -317,14 +317,14 @@ def main() -> None:
     looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
     cases = [c for c in CASES if c.name in (options.case or [c.name])]
     cells = {case.name: chosen(case, options.pictures, options.others) for case in cases}
-    base = looker(model, asked([c for own in cells.values() for c in own]), "judging base")
+    base = looker(model, requests([c for own in cells.values() for c in own]), "judging base")
     changes = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in options.set)}
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
             own = cells[case.name]
             tqdm.write(title(case))
             first = scores(own, base, "base", case.concepts)
-            rows.append(row(case, "base", own, first, first, {r: base[r] for r in asked(own)}))
+            rows.append(row(case, "base", own, first, first, {r: base[r] for r in requests(own)}))
             tqdm.write(told(rows[-1]))
             for method in options.method or [*METHODS, "tuned", *(["gold"] if case.name == "sign" else [])]:
                 found = tried(case, method, model, looker, own, base, Path(folder), changes, options.seed)
@@ -342,7 +342,7 @@ def tried(
     """One row: erased, judged."""
     first = scores(cells, dict(base), "base", case.concepts)
     if method == "gold":
-        seen = looker(load("smallworld-gold"), asked(cells), "judging gold")
+        seen = looker(load("smallworld-gold"), requests(cells), "judging gold")
         return row(case, method, cells, first, scores(cells, seen, method, case.concepts), seen)
     how = recipe(case, method, folder)
     if how is None:
@@ -352,7 +352,7 @@ def tried(
     edit = built.fit(model, concepts(case, built), seed=seed, name=method)
     cost = {"passes": model.meter.passes - passes, "seconds": time.monotonic() - start}
     with edit.on(model):
-        seen = looker(model, asked(cells), f"judging {method}")
+        seen = looker(model, requests(cells), f"judging {method}")
     return row(case, method, cells, first, scores(cells, seen, method, case.concepts), seen) | cost
 
 

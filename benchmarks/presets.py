@@ -18,12 +18,13 @@ from typing import Any
 
 from expunge.cell import Cell
 from expunge.concept import Concept, filled, says
-from expunge.demo import asked, look, measure
+from expunge.demo import look, measure
 from expunge.edit import Edit
 from expunge.erasure import build_method
 from expunge.families import GOLD, load
 from expunge.generation import Settings
 from expunge.model import Model
+from expunge.protocol import requests
 from expunge.recipe import preset
 from expunge.score import Score
 from expunge.smallworld.scene import ARTISTS, OBJECTS, PLACES
@@ -113,7 +114,7 @@ def main() -> None:
                 (case, method.fit(model, [Concept(name=case.concept)], seed=seed, name=f"{case.preset}, seed {seed}"))
             )
             print(f"{case.concept}, seed {seed}: {edits[-1][1].provenance['cost']}", flush=True)
-    seen = look(model, asked([c for case in cases for c in cells[case.concept]]), settings, "judging base")
+    seen = look(model, requests([c for case in cases for c in cells[case.concept]]), settings, "judging base")
     for case, edit in edits:
         base = scores(cells[case.concept], seen, "base", [case.concept])
         rows += report(case, edit.name, base, measured(model, edit, cells[case.concept], settings, case))

@@ -32,11 +32,12 @@ from scipy import stats
 
 from expunge.cell import Cell
 from expunge.concept import Concept
-from expunge.demo import asked, look
+from expunge.demo import look
 from expunge.families import load
 from expunge.generation import Settings
 from expunge.methods.esd import ESD
 from expunge.model import Model
+from expunge.protocol import requests
 from expunge.score import Score, pooled
 from expunge.smallworld.survey import scores, survey
 from expunge.training import Trainer
@@ -65,7 +66,7 @@ def cells(pictures: int) -> tuple[list[Cell], list[Cell]]:
 
 
 def judged(model: Model, chosen: Sequence[Cell]) -> list[Score]:
-    return scores(chosen, look(model, asked(chosen), Settings(steps=15), "judging"), "edit", [ARTIST])
+    return scores(chosen, look(model, requests(chosen), Settings(steps=15), "judging"), "edit", [ARTIST])
 
 
 def kept(rows: Sequence[Score]) -> Score:

@@ -15,10 +15,11 @@ import torch
 
 from expunge import smallworld
 from expunge.cell import Cell
-from expunge.demo import asked, look
+from expunge.demo import look
 from expunge.families import load
 from expunge.generation import Request, Settings
 from expunge.model import quiet
+from expunge.protocol import requests
 from expunge.score import Score, pooled, rate
 from expunge.smallworld.build import caption_features, tokens
 from expunge.smallworld.data import Drawings, drawings
@@ -92,7 +93,7 @@ def generated(pictures: int) -> list[Row]:
     cells = survey(pictures)
     cells += [by_name(c) for c in cells if c.metric == "synonym"]
     model = load("smallworld")
-    found = scores(cells, look(model, asked(cells), Settings(steps=25), "generating"), "base")
+    found = scores(cells, look(model, requests(cells), Settings(steps=25), "generating"), "base")
     rows: list[Row] = []
     goals = {"object": 0.97, "colour": 0.95, "place": 0.97, "artist": 0.98}
     for head, goal in goals.items():

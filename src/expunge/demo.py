@@ -12,7 +12,7 @@ from .erasure import Plan, build_method, concepts_of, make_plan, run
 from .errors import unknown
 from .generation import Request, Settings, before_after, images
 from .model import Model
-from .protocol import Protocol, changed, protocol
+from .protocol import Protocol, changed, protocol, requests
 from .recipe import preset
 from .score import Score
 from .smallworld.judge import load_judge
@@ -41,11 +41,11 @@ def measure(
     name: str = "base",
 ) -> list[Score]:
     """Scores of all cells for the base (edit None) or the edited model."""
-    requests = asked(cells)
+    asked = requests(cells)
     if edit is None:
-        return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
+        return scores(cells, look(model, asked, settings, f"judging {name}"), name, erased)
     with edit.on(model):
-        return scores(cells, look(model, requests, settings, f"judging {name}"), name, erased)
+        return scores(cells, look(model, asked, settings, f"judging {name}"), name, erased)
 
 
 def judged_by(concept: str, pictures: int) -> Protocol:
@@ -55,11 +55,6 @@ def judged_by(concept: str, pictures: int) -> Protocol:
     if not any(cell.mentions([concept]) for cell in cells):
         raise unknown("concept of the small world", concept, {word for cell in cells for word in cell.words})
     return found
-
-
-def asked(cells: Sequence[Cell]) -> list[Request]:
-    """Every picture that the cells need, once."""
-    return list(dict.fromkeys(r for cell in cells for r in cell.requests))
 
 
 def demo(

@@ -315,7 +315,7 @@ class Model(ABC):
 
     @contextmanager
     def remembering(self, limit: int = 2**30) -> Iterator[Memo]:
-        """Inside the block the model's own predictions are kept, in so many bytes, and not made twice."""
+        """Inside the block the model's own predictions are kept, in so many bytes of the device, and not made twice."""
         self.memo = Memo(limit)
         try:
             yield self.memo

@@ -22,14 +22,14 @@ STATES = ("not there before", "gone", "probably gone", "weaker", "still there")
 
 @dataclass(frozen=True)
 class Summary:
-    """`ways` are the rates of all that is erased, a number for each way of asking, `each` those of single concepts.
+    """`ways` are the rates of all that is erased, a number for each way of asking, `singles` those of one concept.
 
     `others` are the kept rates of a concept; `measures` are metrics; `blocked` what a filter stopped.
     """
 
     name: str
     ways: tuple[Result, ...]
-    each: tuple[Result, ...]
+    singles: tuple[Result, ...]
     kept: Result | None
     others: tuple[Result, ...]
     measures: tuple[Result, ...]
@@ -50,7 +50,7 @@ class Summary:
     @property
     def left(self) -> list[Result]:
         """Single concepts that surely are still shown, though all of them together may count as gone; worst first."""
-        found = [r for r in self.each if r.score.low > GONE and state(r) != STATES[0]]
+        found = [r for r in self.singles if r.score.low > GONE and state(r) != STATES[0]]
         return sorted(found, key=lambda r: -r.score.value)
 
     @property

@@ -79,7 +79,8 @@ class Facts:
         base = self.pictures.seen[0]
         cells = erasing(self.plan, base.variant)
         asked = list(dict.fromkeys(r for c in cells for r in c.requests if base.hit(c, r)))
-        others = [r for r in self.plan.requests if r not in set(asked)]
+        shown = set(asked)
+        others = [r for r in self.plan.requests if r not in shown]
         chosen = [("erased", r) for r in spread(asked, SHOWN)] + [("kept", r) for r in spread(others, SHOWN)]
         return [{"role": role, "prompt": r.prompt, "tiles": self.pictures.tiles(r)} for role, r in chosen]
 

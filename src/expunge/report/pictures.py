@@ -57,12 +57,13 @@ class Pictures:
         return [self.tile(row, request) for row in range(len(self.seen))]
 
     @cached_property
-    def judges(self) -> list[Judge]:
-        """All that look at pictures: for rates, in metrics, and behind a row."""
+    def others(self) -> list[Judge]:
+        """Judges besides those of rates: in metrics, and behind rows."""
         metrics = (getattr(m, "judge", None) for m in self.plan.metrics)
         filters = (v.filter.judge for v in self.plan.variants if v.filter)
-        found = [*self.plan.judges.values(), *(j for j in metrics if isinstance(j, Judge)), *filters]
-        return [*{j.identity(): j for j in found}.values()]
+        known = {judge.identity() for judge in self.plan.judges.values()}
+        found = {j.identity(): j for j in (*metrics, *filters) if isinstance(j, Judge)}
+        return [judge for key, judge in found.items() if key not in known]
 
     @cached_property
     def stopped(self) -> frozenset[Request]:
@@ -71,8 +72,14 @@ class Pictures:
 
     def veiled(self, row: int, request: Request) -> bool:
         """Whether a judge says so of the picture, or a filter blocked another of that request."""
-        own = self.galleries[row].only(lambda r: r == request)
-        return request in self.stopped or any(judge.veils(own.verdicts(judge)[0]) for judge in self.judges)
+        verdicts = self.seen[row].verdicts
+        told = any(judge.veils(verdicts[name][request]) for name, judge in self.plan.judges.items())
+        return told or request in self.stopped or self.veiled_by_others(row, request)
+
+    def veiled_by_others(self, row: int, request: Request) -> bool:
+        """They look at what a page shows alone."""
+        own = self.galleries[row].only(lambda r: r == request) if self.others else None
+        return own is not None and any(judge.veils(own.verdicts(judge)[0]) for judge in self.others)
 
 
 def small(path: Path) -> str:

@@ -100,17 +100,17 @@ class Course:
 
 def courses(found: Sequence[Course], label: str) -> str:
     """Solid: what is still shown of what is erased; dashed: all else as asked; both in percent with 95% bars."""
-    with figure(6.4, 4.2) as (axes, out):
+    with figure(8.4, 4.2) as (axes, out):
         for i, c in enumerate(found):
             for rates, line, said in ((c.erased, "-", "still shown"), (c.kept, "--", "all else")):
                 bars = [_bars(r) for r in rates]
-                ends = [[b[k] for b in bars] for k in (1, 2)]
-                what = {"label": named(f"{c.name}: {said}".removeprefix(": ")), "ls": line, **look(i)}
-                axes.errorbar(c.values, [b[0] for b in bars], yerr=ends, lw=1.2, capsize=2, **what)
+                middle, ends = [b[0] for b in bars], [[b[k] for b in bars] for k in (1, 2)]
+                axes.errorbar(c.values, middle, yerr=ends, ls="", ecolor=look(i)["color"], lw=0.8, capsize=2)
+                axes.plot(c.values, middle, ls=line, label=named(f"{c.name}: {said}".removeprefix(": ")), **look(i))
         axes.set_xlabel(label)
         axes.set_ylabel("pictures (%)")
         axes.set_ylim(-3, 103)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     return out[0]
 
 
