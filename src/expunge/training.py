@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -22,6 +20,7 @@ from tqdm import tqdm
 
 from .errors import ExpungeError, Interrupted
 from .files import read_tensors, write_tensors
+from .signals import stop_signals
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -189,26 +188,6 @@ class Snapshots:
                 f"{self.path} is a snapshot of another run; remove it, or repeat that run's options to resume it"
             )
         return tensors, int(metadata["step"])
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Yields a list that receives SIGINT or SIGTERM; a second signal acts as usual. Only in the main thread."""
-    received: list[int] = []
-    previous: dict[signal.Signals, Any] = {}
-
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
-
-    with suppress(ValueError):  # raised outside the main thread
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 OnStep = Callable[[Trainer, float], None]
