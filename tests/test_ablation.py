@@ -69,7 +69,7 @@ def test_the_loss_is_the_papers(tiny: TinyModel, variant: str, kind: str) -> Non
     method = Ablation(**SHORT, variant=variant, regularise=0.5)  # type: ignore[arg-type]
     objective = method.objective(model, GRUMPY, Learner(student), 3)
     route = method.part(model, GRUMPY, Learner(student), 3).route
-    points, terms, pairs = route.points(1), objective(1), method.pairs(GRUMPY)
+    points, terms, pairs = route.points(1), next(objective(1)), method.pairs(GRUMPY)
 
     def e(i: int) -> torch.Tensor:
         return model.predict(points.x_t, points.t, model.encode([pairs[int(j)][i] for j in points.which]), student)

@@ -14,7 +14,7 @@ import expunge
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
-    {"errors", "rng", "signals"},
+    {"errors", "rng", "signals", "team"},
     {"files", "yaml", "concept", "score", "picture", "original", "prompts", "memo", "hub"},
     {"scope", "training", "recipe", "low_rank", "result"},
     {"model", "composed", "summary"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError
 from expunge.rng import torch_rng
-from expunge.training import Snapshots, Trainer, Training, train
+from expunge.training import Loss, Snapshots, Trainer, Training, train
 
 
 class Drift:
@@ -35,11 +35,11 @@ def make(options: Training) -> tuple[Trainer, Drift]:
     ), drift
 
 
-def loss_of(trainer: Trainer, drift: Drift) -> object:
-    def loss(step: int) -> dict[str, Tensor]:
+def loss_of(trainer: Trainer, drift: Drift) -> Loss:
+    def loss(step: int) -> Iterator[dict[str, Tensor]]:
         drift.value = drift.value + torch.randn(3, generator=torch_rng(0, "drift", step=step))
         w, v = trainer.parameters["w"], trainer.parameters["v"]
-        return {"a": ((w - drift.value) ** 2).mean(), "b": (v - 1).square().sum()}
+        yield {"a": ((w - drift.value) ** 2).mean(), "b": (v - 1).square().sum()}
 
     return loss
 
@@ -50,15 +50,15 @@ def test_resume_ends_in_the_same_bits(tmp_path: Path, stop: int, optimiser: str)
     values = {"steps": 6, "lr": 0.1, "schedule": "cosine", "warmup": 2, "ema": 0.9, "clip": 1.0, "weight_decay": 0.1}
     options = Training(optimiser=optimiser, **values)  # type: ignore[arg-type]
     whole, drift = make(options)
-    want = train(whole, loss_of(whole, drift))  # type: ignore[arg-type]
+    want = train(whole, loss_of(whole, drift))
     first, drift = make(options)
     for step in range(stop):
-        first.advance(loss_of(first, drift)(step))  # type: ignore[operator]
+        first.advance(loss_of(first, drift)(step))
     keeper = Snapshots(tmp_path / "s", "run")
     keeper.save(first)
     second, drift = make(options)
     keeper.load(second)
-    got = train(second, loss_of(second, drift))  # type: ignore[arg-type]
+    got = train(second, loss_of(second, drift))
     assert second.step == 6
     assert all(torch.equal(got[k], want[k]) for k in want)
 
@@ -73,9 +73,9 @@ def test_snapshot_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_not_finite_stops_and_names_step_and_term() -> None:
     trainer, _ = make(Training(steps=5, lr=0.1))
 
-    def loss(step: int) -> dict[str, Tensor]:
+    def loss(step: int) -> Iterator[dict[str, Tensor]]:
         w = trainer.parameters["w"].sum()
-        return {"good": w, "bad": w * (math.nan if step == 3 else 1)}
+        yield {"good": w, "bad": w * (math.nan if step == 3 else 1)}
 
     with pytest.raises(ExpungeError, match="'bad' is not finite at step 3"):
         train(trainer, loss)
@@ -85,7 +85,7 @@ def test_not_finite_stops_and_names_step_and_term() -> None:
 def test_ema_of_a_constant_is_the_constant_and_it_lags() -> None:
     trainer, _ = make(Training(steps=50, lr=0.1, ema=0.9))
     result = train(
-        trainer, lambda _: {"a": (trainer.parameters["w"] - 3).square().sum() + 0 * trainer.parameters["v"].sum()}
+        trainer, lambda _: [{"a": (trainer.parameters["w"] - 3).square().sum() + 0 * trainer.parameters["v"].sum()}]
     )
     assert torch.equal(result["v"], torch.zeros(2, 2))
     assert (result["w"] - trainer.parameters["w"]).abs().max() > 0
@@ -105,7 +105,7 @@ def test_schedules() -> None:
 def test_clip_bounds_the_step() -> None:
     options = Training(steps=1, lr=1.0, clip=1e-3)
     trainer, _ = make(options)
-    trainer.advance({"a": 1e6 * trainer.parameters["w"].sum() + 0 * trainer.parameters["v"].sum()})
+    trainer.advance([{"a": 1e6 * trainer.parameters["w"].sum() + 0 * trainer.parameters["v"].sum()}])
     moment = trainer.optimiser.state[trainer.parameters["w"]]["exp_avg"]  # (1 − β₁) g after the first step
     assert 0.999e-4 <= moment.norm() <= 1.001e-4
     assert trainer.parameters["w"].grad is None, "gradients are let go before the next forward pass"
@@ -115,7 +115,7 @@ def test_an_infinite_gradient_never_reaches_the_parameters() -> None:
     """The loss is finite, its derivative is not: sqrt at 0."""
     trainer, _ = make(Training(steps=1, lr=0.1))
     with pytest.raises(ExpungeError, match="gradient is not finite at step 0"):
-        trainer.advance({"a": trainer.parameters["v"].sum().sqrt() + 0 * trainer.parameters["w"].sum()})
+        trainer.advance([{"a": trainer.parameters["v"].sum().sqrt() + 0 * trainer.parameters["w"].sum()}])
     assert torch.isfinite(trainer.parameters["v"]).all()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -170,7 +170,8 @@ class Trained(Training, Method):
         self.check(model, concepts)
         base = scoped(model, self.scope)
         stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed)
-        trainer = Trainer(stored.leaves, self)
+        model.pieces, model.widest = 1, 1
+        trainer = Trainer(stored.leaves, self, team=model.team)
         average = stored.weights(trainer.average, base) if trainer.average else None
         learner = Learner(stored.weights(trainer.parameters, base), average)
         objective = trainer.extra = Counted(self.objective(model, concepts, learner, seed), model)
@@ -186,10 +187,13 @@ class Trained(Training, Method):
         def stepped(trainer: Trainer, loss: float) -> None:
             if on_step:
                 on_step(trainer, loss)
-            if marks and (file := marks.get(trainer.step)):
+            if marks and model.team.main and (file := marks.get(trainer.step)):
                 now(file.stem, after=trainer.step).save(file)
 
-        train(trainer, objective, snapshots=keeper, on_step=stepped, label="erasing", note=lambda: f", {objective}")
+        train(
+            trainer, objective, snapshots=keeper, on_step=stepped, label="erasing", note=lambda: f", {objective}",
+            lighter=model.lighter,
+        )  # fmt: skip
         trainer.optimiser.state.clear()  # the moments' room is the difference's
         return now(name)
 
@@ -231,31 +235,33 @@ class Counted:
     """An objective that also counts passes, calls and seconds, over kills and resumes."""
 
     def __init__(self, inner: Objective, model: Model) -> None:
-        self.inner, self.meter, self.memo = inner, model.meter, model.memo
+        self.inner, self.model, self.meter, self.memo = inner, model, model.meter, model.memo
         self.begun = self._now()
 
     def _now(self) -> Tensor:
         saved = self.memo.saved if self.memo else 0
         return torch.tensor([self.meter.passes, self.meter.calls, time.monotonic(), saved], dtype=torch.float64)
 
-    def __call__(self, step: int) -> Terms:
+    def __call__(self, step: int) -> Iterator[Terms]:
         return self.inner(step)
 
     def __str__(self) -> str:
         return f"{int((self._now() - self.begun)[0])} passes"
 
     def cost(self) -> dict[str, float]:
-        """`remembered` are passes that another run had made."""
+        """Passes and calls of all processes; `remembered` are passes that another run had made."""
         passes, calls, seconds, saved = (self._now() - self.begun).tolist()
         shared = {"remembered": int(saved)} if self.memo else {}
+        shared |= {"processes": self.model.team.size} if self.model.team.size > 1 else {}
         return {"passes": int(passes), "calls": int(calls), "seconds": round(seconds, 3), **shared}
 
     def state(self) -> dict[str, Tensor]:
-        return {**self.inner.state(), "spent": self._now() - self.begun}
+        return {**self.inner.state(), "spent": self._now() - self.begun, "pieces": torch.tensor(self.model.pieces)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.begun = self._now() - state["spent"]
-        self.inner.restore({k: v for k, v in state.items() if k != "spent"})
+        self.model.pieces = int(state["pieces"])
+        self.inner.restore({k: v for k, v in state.items() if k not in ("spent", "pieces")})
 
 
 def scoped(model: Model, scope: str) -> dict[str, Tensor]:

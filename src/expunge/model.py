@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 from .files import hash_tensors
 from .memo import Memo
 from .scope import Layout
+from .team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Model(ABC):
     `applied` names the edits that are on the model at the moment; pictures that training draws once are kept in the
     folder `cache`, if there is one, named by their content. With `offload` text encoders and autoencoder are on the
     device while they work alone. A `borrowed` pipeline is someone else's and stays as it is. `component` is the
-    denoiser's name in the pipeline.
+    denoiser's name in the pipeline. The rows of a prediction are divided among the `team`, and then into `pieces` that
+    follow each other; the `widest` prediction so far had that many rows.
     """
 
     pipeline: Any
@@ -123,6 +125,9 @@ class Model(ABC):
     meter: Meter = field(default_factory=Meter)
     applied: list[str] = field(default_factory=list)
     memo: Memo | None = None
+    team: Team = ALONE
+    pieces: int = 1
+    widest: int = 1
 
     layout: ClassVar[Layout]
     pure: ClassVar[int | None] = None
@@ -322,10 +327,42 @@ class Model(ABC):
         finally:
             self.memo = None
 
+    @contextmanager
+    def together(self, team: Team) -> Iterator[None]:
+        """Inside the block these processes share the work of each prediction: all must ask for the same."""
+        before, self.team = self.team, team
+        try:
+            yield
+        finally:
+            self.team = before
+
+    def lighter(self) -> str:
+        """Asks the network for half as many rows at a time from now on, and says so; "" where there is no half."""
+        if self.pieces >= self.widest or self.team.size > 1:
+            return ""
+        self.pieces *= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return f"from now on each batch goes through the network in {self.pieces} pieces; what is computed is the same"
+
     def _predicted(self, x_t: Tensor, t: Tensor, condition: Condition, weights: Mapping[str, Tensor] | None) -> Tensor:
         own = {name: w.to(self.dtype) for name, w in (weights or {}).items()}
         learning = torch.is_grad_enabled() and any(w.requires_grad for w in own.values())
         self.meter.count(len(x_t), backward=learning)
+        self.widest, pieces = max(self.widest, len(x_t)), 1 if learning else self.pieces
+        if self.team.size == pieces == 1:
+            return self._asked(x_t, t, condition, own)
+        times = t.expand(len(x_t))
+
+        def ask(rows: Tensor) -> Tensor:
+            parts = rows.chunk(pieces)
+            return torch.cat([self._asked(x_t[part], times[part], condition[part], own) for part in parts])
+
+        return self.team.spread(len(x_t), ask)
+
+    def _asked(self, x_t: Tensor, t: Tensor, condition: Condition, weights: Mapping[str, Tensor]) -> Tensor:
+        """One call of the denoiser with these weights in place of its own."""
+        own = dict(weights)
         texts = {name: own.pop(name) for name in [*own] if self.of_encoder(name)}
         condition = self._again(condition, texts) if texts else condition
         args, kwargs = self.denoise(x_t.to(self.dtype), t.to(self.device).expand(len(x_t)), condition)

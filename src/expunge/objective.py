@@ -8,8 +8,8 @@ A method states its own part; `Preserve` is the one that any of them may have be
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -38,11 +38,17 @@ class Rows:
     prompts: Condition
     target: Tensor
 
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, rows: slice) -> Rows:
+        return Rows(self.x_t[rows], self.t[rows], self.prompts[rows], self.target[rows])
+
 
 class Objective(Stateful, Protocol):
-    """Named loss terms of a step, and whatever state they carry from step to step."""
+    """Named loss terms of a step, in pieces, and whatever state they carry from step to step."""
 
-    def __call__(self, step: int) -> Terms: ...
+    def __call__(self, step: int) -> Iterator[Terms]: ...
 
 
 class Part(ABC):
@@ -71,6 +77,17 @@ Parts = Mapping[str, tuple[float, Part]]
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
+def pieces(sizes: Mapping[str, int], n: int) -> Iterator[dict[str, slice]]:
+    """Parts of those sizes in at most n pieces, each with about an n-th of every part; none of a part that is used up.
+
+    As few as possible where there are less rows than pieces.
+    """
+    n = min(n, max(sizes.values()))
+    for i in range(n):
+        cuts = {name: slice(i * size // n, (i + 1) * size // n) for name, size in sizes.items()}
+        yield {name: cut for name, cut in cuts.items() if cut.start < cut.stop}
+
+
 @dataclass
 class Regression:
     """The objective whose terms are `parts`, each with its weight."""
@@ -79,16 +96,35 @@ class Regression:
     student: Mapping[str, Tensor]
     distance: Distance
     parts: Parts
+    _drawn: dict[str, tuple[int, Rows]] = field(default_factory=dict)
 
-    def __call__(self, step: int) -> Terms:
-        """All terms from one call of the student."""
-        rows = [part.rows(step) for _, part in self.parts.values()]
+    def __call__(self, step: int) -> Iterator[Terms]:
+        """All terms from one call of the student, or from as many as the model's `pieces`."""
+        rows, seen = self._rows(step), {name: list[Tensor]() for name in self.parts}
+        for cuts in pieces({name: len(r) for name, r in rows.items()}, self.model.pieces):
+            own = {name: rows[name][cut] for name, cut in cuts.items()}
+            e = dict(zip(own, self._predicted([*own.values()]), strict=True))
+            for name, found in e.items():
+                seen[name].append(found.detach())
+            yield {name: self._weight(name, rows, own) * self.distance(e[name], own[name].target) for name in own}
+        for name, (_, part) in self.parts.items():
+            part.seen(torch.cat(seen[name]))
+
+    def _rows(self, step: int) -> dict[str, Rows]:
+        """Each part's rows of the step, drawn once, however often the step is tried: a draw may move a trajectory."""
+        for name, (_, part) in self.parts.items():
+            if name not in self._drawn or self._drawn[name][0] != step:
+                self._drawn[name] = step, part.rows(step)
+        return {name: rows for name, (_, rows) in self._drawn.items()}
+
+    def _predicted(self, rows: list[Rows]) -> tuple[Tensor, ...]:
         x_t, t = torch.cat([r.x_t for r in rows]), torch.cat([r.t for r in rows])
         e = self.model.predict(x_t, t, Condition.cat([r.prompts for r in rows]), self.student)
-        found = [*zip(self.parts.items(), torch.split(e, [len(r.t) for r in rows]), rows, strict=True)]
-        for (_, (_, part)), own, _ in found:
-            part.seen(own.detach())
-        return {name: weight * self.distance(own, r.target) for (name, (weight, _)), own, r in found}
+        return torch.split(e, [len(r) for r in rows])
+
+    def _weight(self, name: str, rows: Mapping[str, Rows], own: Mapping[str, Rows]) -> float:
+        """The part's weight, by this piece's share of its rows: distances are means."""
+        return self.parts[name][0] * (len(own[name]) / len(rows[name]))
 
     def state(self) -> dict[str, Tensor]:
         return {f"{name}.{k}": v for name, (_, part) in self.parts.items() for k, v in part.state().items()}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from .errors import ExpungeError, Interrupted
 from .files import read_tensors, write_tensors
 from .signals import stop_signals
+from .team import ALONE, Team
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -63,10 +65,16 @@ Terms = Mapping[str, Tensor]
 
 
 class Trainer:
-    """Parameters on their way. `parameters` are leaf fp32 tensors; `average` is their EMA, or None."""
+    """Parameters on their way. `parameters` are leaf fp32 tensors; `average` is their EMA, or None.
 
-    def __init__(self, parameters: Mapping[str, Tensor], options: Training, extra: Stateful | None = None) -> None:
-        self.parameters, self.options, self.extra, self.step = dict(parameters), options, extra, 0
+    `terms` are those of the last step's loss.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], options: Training, extra: Stateful | None = None, team: Team = ALONE
+    ) -> None:
+        self.parameters, self.options, self.extra, self.team = dict(parameters), options, extra, team
+        self.step, self.terms = 0, dict[str, float]()
         kind = torch.optim.AdamW if options.optimiser == "adamw" else torch.optim.Adam
         self.optimiser: torch.optim.Optimizer = kind(
             self.parameters.values(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay,
@@ -75,11 +83,24 @@ class Trainer:
         start = {k: v.detach().clone() for k, v in self.parameters.items()}
         self.average: dict[str, Tensor] | None = start if options.ema else None
 
-    def advance(self, terms: Terms) -> float:
-        """One gradient step on the sum of `terms`; returns the loss. Raises ExpungeError if it is not finite."""
-        self._guard(terms)
-        loss = torch.stack([*terms.values()]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+    def advance(self, pieces: Iterable[Terms]) -> float:
+        """One gradient step on the sum of all terms; returns the loss. Raises ExpungeError if it is not finite."""
+        self.learn(pieces)
+        return self.move()
+
+    def learn(self, pieces: Iterable[Terms]) -> None:
+        """Gradients of the sum of all terms, a piece at a time: only one piece's activations are held."""
+        self.optimiser.zero_grad(set_to_none=True)
+        self.terms = {}
+        for terms in pieces:
+            self._guard(terms)
+            torch.stack([*terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+            for name, value in terms.items():
+                self.terms[name] = self.terms.get(name, 0.0) + value.item()
+        self.team.average(self.parameters.values())
+
+    def move(self) -> float:
+        """The step along those gradients; returns the loss."""
         self._tame()
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.rate(self.step)
@@ -87,7 +108,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)  # now: the next forward pass needs the room
         self.step += 1
         self._follow()
-        return loss.item()
+        return sum(self.terms.values())
 
     def _guard(self, terms: Terms) -> None:
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
@@ -171,7 +192,7 @@ class Snapshots:
 
     def load(self, trainer: Trainer) -> None:
         """Continues `trainer` from the file, if there is one."""
-        found = self.read()
+        found = trainer.team.same(self.read)
         if found:
             trainer.restore(*found)
 
@@ -194,34 +215,62 @@ OnStep = Callable[[Trainer, float], None]
 """Called after each step with the trainer (its step, parameters and average) and the loss."""
 
 
+Loss = Callable[[int], Iterable[Terms]]
+"""A step's number to the named terms of its loss, in pieces that follow each other."""
+
+
 def train(
     trainer: Trainer,
-    loss: Callable[[int], Terms],
+    loss: Loss,
     *,
     snapshots: Snapshots | None = None,
     on_step: OnStep | None = None,
     label: str = "training",
     note: Callable[[], str] = lambda: "",
+    lighter: Callable[[], str] = lambda: "",
 ) -> dict[str, Tensor]:
     """Runs `trainer` to its last step and returns its result.
 
-    `loss` maps the step number to named terms; `note` is shown beside the loss. On SIGINT or SIGTERM the step in
+    `note` is shown beside the loss. Where memory runs out, `lighter` makes the next attempt at the step take less, and
+    says how; what it says is shown; the empty string means that there is no way. On SIGINT or SIGTERM the step in
     progress is finished, a snapshot written, and Interrupted raised with exit code 130 or 143.
     """
-    total = trainer.options.steps
-    with stop_signals() as received, tqdm(total=total, initial=trainer.step, desc=label, unit="step") as bar:
+    total, team = trainer.options.steps, trainer.team
+    bar = tqdm(total=total, initial=trainer.step, desc=label, unit="step", disable=not team.main)
+    with stop_signals() as received, bar:
         while trainer.step < total:
-            value = trainer.advance(loss(trainer.step))
+            fitted(lambda: trainer.learn(loss(trainer.step)), lighter, bar)
+            value = trainer.move()
             bar.update()
             bar.set_postfix_str(f"loss {value:.4f}{note()}", refresh=False)
             if on_step:
                 on_step(trainer, value)
-            if snapshots and (received or snapshots.due()):
+            stop = team.highest(received[0] if received else 0)
+            if snapshots and team.main and (stop or snapshots.due()):
                 snapshots.save(trainer)
-            if received:
+            if stop:
                 where = f"; resume from {snapshots.path}" if snapshots else ""
-                raise Interrupted(f"stopped after step {trainer.step} of {total}{where}", 128 + received[0])
+                raise Interrupted(f"stopped after step {trainer.step} of {total}{where}", 128 + stop)
     return trainer.result()
+
+
+def fitted(work: Callable[[], None], lighter: Callable[[], str], bar: tqdm[Any]) -> None:
+    """Does the work, lighter each time that memory runs out."""
+    while True:
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            told = lighter() if out_of_memory(error) else ""
+            if not told:
+                raise
+        bar.write(f"out of memory: {told}", file=sys.stderr)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a device's memory, or this machine's, ran out."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
 def fingerprint(value: Mapping[str, Any]) -> str:

@@ -326,12 +326,18 @@ class Renoised(Trajectory):
 
     def _kept(self, file: Path) -> dict[str, Tensor]:
         """What the file holds, or fresh ones, which it will hold; a cache that cannot be used is none."""
+        team = self.model.team
+        held = team.same(lambda: self._held(file))
+        drawn = held or self._drawn()
+        if team.main and not held:
+            with suppress(ExpungeError):
+                write_tensors(file, drawn, {})
+        return drawn
+
+    def _held(self, file: Path) -> dict[str, Tensor] | None:
         with suppress(ExpungeError):
             return read_tensors(file)[0]
-        drawn = self._drawn()
-        with suppress(ExpungeError):
-            write_tensors(file, drawn, {})
-        return drawn
+        return None
 
     def _drawn(self) -> dict[str, Tensor]:
         """The latents and whose they are. Raises ExpungeError if none is accepted."""

@@ -10,7 +10,7 @@ frozen model drew, noised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,8 +24,9 @@ from ..errors import ExpungeError
 from ..method import Trained
 from ..model import Model
 from ..objective import Distance, Learner, Objective, Parts
+from ..team import ALONE
 from ..training import Terms
-from ..trajectory import Renoised, Roles
+from ..trajectory import Points, Renoised, Roles
 
 
 class ForgetMeNot(Trained):
@@ -69,12 +70,22 @@ class Resteer:
     kept: Objective | None
     distance: Distance
 
-    def __call__(self, step: int) -> Terms:
-        model, points = self.route.model, self.route.points(step)
-        own = self.own[points.which][:, None, None]
-        with attention_maps(model, own.shape[-1], lambda maps: self.looks(maps * own)) as looks:
+    def __call__(self, step: int) -> Iterator[Terms]:
+        points = self.route.points(step)
+        for part in torch.arange(len(points)).chunk(self.route.model.pieces):
+            yield {"attention": len(part) / len(points) * self.attention(points[part])}
+        if self.kept:
+            yield from self.kept(step)
+
+    def attention(self, points: Points) -> Tensor:
+        """The term at these points. Maps are seen where the network runs: processes do not divide them."""
+        model, own = self.route.model, self.own[points.which][:, None, None]
+        with (
+            attention_maps(model, own.shape[-1], lambda maps: self.looks(maps * own)) as looks,
+            model.together(ALONE),
+        ):
             model.predict(points.x_t, points.t, self.route.roles.rows("sample", points.which), self.student)
-        return {"attention": torch.stack(looks).mean(), **(self.kept(step) if self.kept else {})}
+        return torch.stack(looks).mean()
 
     def looks(self, maps: Tensor) -> Tensor:
         """The sum over tokens of the mean of A², or of A."""

@@ -119,7 +119,7 @@ class Site:
         about = {"stage": name, "plan": repr(self.plan), "version": __version__}
         snapshots = Snapshots(self.out / f".{name}.snapshot.safetensors", fingerprint(about), share=0.02)
         snapshots.load(trainer)
-        result = train(trainer, loss, snapshots=snapshots, label=f"{name:>9}")
+        result = train(trainer, lambda step: [loss(step)], snapshots=snapshots, label=f"{name:>9}")
         module.load_state_dict(result, strict=False)
         module.eval().requires_grad_(False)
 
