@@ -18,7 +18,7 @@ LAYERS = [
     {"files", "yaml", "concept", "score", "picture", "original", "prompts", "memo", "hub"},
     {"scope", "training", "recipe", "low_rank", "result"},
     {"model", "composed", "summary"},
-    {"edit", "processes", "steering", "attention"},
+    {"edit", "processes", "steering", "attention", "sharding"},
     {"families"},
     {"format"},
     {"hook"},

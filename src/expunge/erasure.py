@@ -6,19 +6,24 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
 from .edit import Edit
 from .errors import ExpungeError, unknown
 from .families import Precision, load
 from .files import check_writable, lines, sweep
-from .method import Method
+from .method import Method, scoped
 from .methods import method_class
 from .model import Model
 from .recipe import Recipe, preset, validated
+from .sharding import shard
 from .smallworld.scene import ARTISTS, SYNONYMS
+from .team import Team, here
 from .training import OnStep, Snapshots, fingerprint
+
+if TYPE_CHECKING:
+    import torch
 
 
 def default_preset(model: str, names: Sequence[str] = ()) -> str:
@@ -83,6 +88,7 @@ class Plan:
 def make_plan(model: Model, method: Method, concepts: Sequence[Concept]) -> Plan:
     """Counts passes from the method, and times one pass on this machine. Raises ExpungeError for what cannot be."""
     method.check(model, concepts)
+    shard(model, scoped(model, method.scope))
     passes = method.passes(concepts)
     return Plan(
         method=method,
@@ -92,6 +98,17 @@ def make_plan(model: Model, method: Method, concepts: Sequence[Concept]) -> Plan
         seconds=passes * model.seconds_per_pass(2 * method.extent()[1]),
         bytes=method.memory(model, concepts),
     )
+
+
+def counted(device: torch.device, processes: int | None) -> Team:
+    """The processes of this run. Raises ExpungeError if they are not as many as was said."""
+    team = here(device)
+    if processes not in (None, team.size):
+        raise ExpungeError(
+            f"{team.size} process{'es' * (team.size > 1)} started, not {processes}: the launcher did not start the"
+            f" others; use torchrun --standalone --nproc_per_node {processes} -m expunge …"
+        )
+    return team
 
 
 def snapshot_path(out: Path) -> Path:
@@ -140,14 +157,21 @@ def run(
     marks: Mapping[int, Path] | None = None,
 ) -> Edit:
     """Fits, saves the edit at `out`, and removes the snapshot; `marks` are files of the edit after so many steps."""
-    snapshot = check_output(out, resume)
+    snapshot, team = check_output(out, resume), here(model.device)
     model.cache = model.cache or cache_folder()
-    edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step, marks=marks)
+    shard(model, scoped(model, method.scope))
+    with model.together(team):
+        edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step, marks=marks)
+    team.same(lambda: finish(edit, out, snapshot))
+    return edit
+
+
+def finish(edit: Edit, out: Path, snapshot: Path) -> None:
+    """Saves the edit, and leaves nothing else."""
     edit.save(out)
     snapshot.unlink(missing_ok=True)
     sweep(out)
     sweep(snapshot)
-    return edit
 
 
 def erase(

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
@@ -109,7 +110,8 @@ class Model(ABC):
 
     `applied` names the edits that are on the model at the moment; pictures that training draws once are kept in the
     folder `cache`, if there is one, named by their content. With `offload` text encoders and autoencoder are on the
-    device while they work alone. A `borrowed` pipeline is someone else's and stays as it is. `component` is the
+    device while they work alone. One that is `sharded` will be `divided` among processes, and waits for that in main
+    memory. A `borrowed` pipeline is someone else's and stays as it is. `component` is the
     denoiser's name in the pipeline. The rows of a prediction are divided among the `team`, and then into `pieces` that
     follow each other; the `widest` prediction so far had that many rows.
     """
@@ -122,12 +124,14 @@ class Model(ABC):
     cache: Path | None = None
     offload: bool = False
     borrowed: bool = False
+    sharded: bool = False
     meter: Meter = field(default_factory=Meter)
     applied: list[str] = field(default_factory=list)
     memo: Memo | None = None
     team: Team = ALONE
     pieces: int = 1
     widest: int = 1
+    divided: bool = False
 
     layout: ClassVar[Layout]
     pure: ClassVar[int | None] = None
@@ -144,7 +148,8 @@ class Model(ABC):
             return
         for name, part in self.parts().items():
             part.eval().requires_grad_(False)
-            part.to("cpu" if self.offload and name != self.component else self.device)
+            waits = self.sharded if name == self.component else self.offload
+            part.to("cpu" if waits else self.device)
 
     def parts(self) -> dict[str, nn.Module]:
         """The pipeline's networks by their names there."""
@@ -425,7 +430,9 @@ class Model(ABC):
     def bytes(self) -> int:
         """Memory of the weights of all networks that stay on the device."""
         parts = [self.denoiser] if self.offload else self.parts().values()
-        return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+        weights = [p for part in parts for p in part.parameters()]
+        here = [p.to_local() if isinstance(p, DTensor) else p for p in weights]
+        return sum(p.numel() * p.element_size() for p in here)
 
     @torch.no_grad()
     def seconds_per_pass(self, rows: int) -> float:
@@ -475,8 +482,11 @@ class _Encoders(nn.Module):
 
 
 def _again(block: nn.Module, *args: Any) -> Any:
-    """`block(*args)`, run again in the backward pass with the weights that are in it now: `predict` lends them."""
-    weights: dict[str, Tensor] = dict(block.named_parameters())
+    """`block(*args)`, run again in the backward pass with the weights that are in it now: `predict` lends them.
+
+    Weights that are divided among processes come together by themselves.
+    """
+    weights: dict[str, Tensor] = {name: p for name, p in block.named_parameters() if not isinstance(p, DTensor)}
     return checkpoint(lambda *x: functional_call(block, weights, x), *args, use_reentrant=False)
 
 

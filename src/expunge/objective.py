@@ -154,7 +154,7 @@ class Preserve(Part):
 def around(condition: Condition, n: int, sigma: float, seed: int) -> Condition:
     """`n` Gaussian neighbours of a single prompt's embeddings, `sigma` of their standard deviations away."""
     rng, rows = torch_rng(seed, "neighbours"), dict(condition.repeat(n).tensors)
-    for name in rows.keys() & {"text", "pooled"}:
+    for name in sorted(rows.keys() & {"text", "pooled"}):  # a set's order changes from process to process
         x = rows[name]
         rows[name] = x + sigma * x.float().std().to(x) * torch.randn(x.shape, generator=rng).to(x)
     return Condition(rows, (None,) * n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,35 +12,44 @@ import typer
 from .. import __version__
 from ..errors import ExpungeError, Interrupted
 from . import erasing, files, judging, listing, looking, sweeping, worlds  # noqa: F401, whose commands register themselves
-from .app import GIVEN, app, say
+from .app import GIVEN, app, helping
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 2 for bad input, 130 or 143 after a signal."""
     usage_error: type[Exception] = typer.BadParameter.__bases__[0]
     try:
+        if helping():
+            sys.stdout = io.StringIO()  # the first process prints
         GIVEN[:] = given = list(sys.argv[1:] if arguments is None else arguments)
         code = typer.main.get_command(app).main(given, "expunge", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Interrupted as error:
-        say(f"expunge: {error}")
+        complain(f"expunge: {error}")
         sys.exit(error.exit_code)
     except ExpungeError as error:
-        say(f"expunge: {' '.join(str(error).split())}")
+        complain(f"expunge: {' '.join(str(error).split())}")
         sys.exit(2)
     except usage_error as error:
         told = error.format_message()  # type: ignore[attr-defined]
         help_asked = told.startswith("Usage:")  # no arguments at all
-        say(told if help_asked else f"expunge: {' '.join(told.split()).rstrip('.')}; see `expunge --help`")
+        complain(told if help_asked else f"expunge: {' '.join(told.split()).rstrip('.')}; see `expunge --help`")
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if "memory" not in str(error):
             raise
-        say(f"expunge: out of memory: {' '.join(str(error).split())[:200]}; use a smaller batch, or --precision bf16")
+        complain(
+            f"expunge: out of memory: {' '.join(str(error).split())[:200]}; use a smaller batch, or --precision bf16"
+        )
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        say("expunge: stopped")
+        complain("expunge: stopped")
         sys.exit(130)
+
+
+def complain(text: str) -> None:
+    """An error, of whichever process."""
+    print(text, file=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,8 +62,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def say(text: str) -> None:
-    """A line for people: on stderr, so that stdout stays parseable."""
-    print(text, file=sys.stderr)
+    """A line for people: on stderr, so that stdout stays parseable; of several processes, the first one's."""
+    if not helping():
+        print(text, file=sys.stderr)
+
+
+def helping() -> bool:
+    """Whether a launcher made this process one of several, and not their first."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def opened(model: str, device: str = "auto", precision: str = "auto", **more: bool) -> Model:

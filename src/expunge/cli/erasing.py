@@ -57,11 +57,18 @@ def erase(
     precision: Precision = "auto",
     offload: Offload = False,
     checkpointing: Checkpointing = False,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp", help="divide the model among the processes that torchrun started (FSDP)")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="how many processes the launcher shall have started; refuse any other")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Erase concepts from a model and write the edit."""
     from .. import erasure
     from .. import recipe as recipes
+    from ..families import place
     from ..files import check_writable
 
     if recipe and method:
@@ -78,15 +85,18 @@ def erase(
     if not wanted:
         raise ExpungeError("nothing to erase: name a concept, such as `expunge erase car`")
     erasure.check_output(out, resume)
+    if picture and fsdp:
+        raise ExpungeError("--picture needs the whole model in one process; leave it out, and use generate afterwards")
     if picture:
         check_writable(picture)
-    base = opened(model or chosen.model, device, precision, offload=offload, checkpointing=checkpointing)
+    team = erasure.counted(place(device), processes)
+    base = opened(model or chosen.model, device, precision, offload=offload, checkpointing=checkpointing, fsdp=fsdp)
     seed = chosen.seed if seed is None else seed
     plan = erasure.make_plan(base, built, wanted)
     erasure.check_snapshot(base, built, wanted, out, seed)
-    say(describe(plan.row(), str(recipe or named)))
+    say(f"{describe(plan.row(), str(recipe or named))}, on {team.size} process{'es' * (team.size > 1)}")
     edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume)
-    if picture:
+    if picture and team.main:
         drawn(base, edit, erasure.shown(built, wanted), picture)
     if as_json:
         show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})

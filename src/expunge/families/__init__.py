@@ -11,6 +11,7 @@ import torch
 
 from ..errors import ExpungeError, unknown
 from ..model import Model, quiet
+from ..team import here
 from .single_file import BESIDE, configuration, is_single, open_single
 
 FAMILIES = {
@@ -51,15 +52,18 @@ def load(
     precision: Precision = "auto",
     offload: bool = False,
     checkpointing: bool = False,
+    fsdp: bool = False,
 ) -> Model:
     """Opens a pipeline: "smallworld", its gold standard "smallworld-gold", a local diffusers folder, a single-file
     checkpoint (.safetensors or .ckpt), or a hub id.
 
     `precision`: fp32, bf16 or fp16 weights; "mixed" is fp32 weights under bf16 autocast; "auto" chooses by device.
-    `offload` keeps all but the denoiser in main memory, and `checkpointing` few activations: see `Model`.
+    `offload` keeps all but the denoiser in main memory, and `checkpointing` few activations: see `Model`. With `fsdp`
+    the denoiser is divided among processes when it is trained: see `sharding`.
     Raises ExpungeError if it cannot be found, is incomplete, holds pickles only, or is of an unknown family.
     """
     model, where = str(model), place(device)
+    here(where)  # where a launcher started several processes, each gets a device of its own
     precision = default_precision(where.type) if precision == "auto" else precision
     if precision not in DTYPES:
         raise unknown("precision", precision, ["auto", *DTYPES])
@@ -67,7 +71,7 @@ def load(
     pipeline = _open(model, torch.float32 if precision == "fp16" else dtype)
     adapter = _family(type(pipeline).__name__)
     try:
-        opened = adapter(pipeline, where, dtype, mixed=precision == "mixed", name=model, offload=offload)
+        opened = adapter(pipeline, where, dtype, mixed=precision == "mixed", name=model, offload=offload, sharded=fsdp)
         _ = opened.hash  # of the weights as they are on disk, before any rounding to fp16
         if precision == "fp16":
             pipeline.to(dtype)
