@@ -267,10 +267,11 @@ def fitted(work: Callable[[], None], lighter: Callable[[], str], bar: tqdm[Any])
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a device's memory, or this machine's, ran out."""
+    """Whether a device's memory, or this machine's, ran out; oneDNN says of it that it has no primitive."""
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    told = isinstance(error, MemoryError) or "could not create a primitive" in str(error)
+    return told or should_reduce_batch_size(error)
 
 
 def fingerprint(value: Mapping[str, Any]) -> str:

@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complain(told if help_asked else f"expunge: {' '.join(told.split()).rstrip('.')}; see `expunge --help`")
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error):
+        from ..training import out_of_memory
+
+        if not out_of_memory(error):
             raise
         complain(
             f"expunge: out of memory: {' '.join(str(error).split())[:200]}; use a smaller batch, or --precision bf16"

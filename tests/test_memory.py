@@ -1,0 +1,79 @@
+"""Memory: where it runs out a batch goes in pieces, and nothing of it leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import together
+from conftest import TinyModel
+from expunge.concept import Concept
+from expunge.methods.esd import ESD
+from expunge.model import Model
+from expunge.team import ALONE
+from expunge.training import Snapshots, Trainer
+
+
+class Small:
+    """A device on which calls of the network with more than `most` rows find no memory, once they learn."""
+
+    def __init__(self, model: Model, most: int) -> None:
+        self.most, self.refused = most, 0
+        model.denoiser.register_forward_pre_hook(self.look, with_kwargs=True)
+
+    def look(self, _: Any, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        x = args[0] if args else given.get("sample", given.get("hidden_states"))
+        if len(x) > self.most:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+
+
+@pytest.mark.parametrize("case", [c for c in together.CASES if "divided" not in c and "fresh" not in c])
+def test_pieces_learn_what_the_batch_learns(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The effective batch is kept: the gradients are the whole batch's, and it is said aloud."""
+    want, opened = together.learnt(case), together.opened
+    small: list[Small] = []
+
+    def confined(*arguments: Any) -> Model:
+        model = opened(*arguments)
+        small.append(Small(model, 2))
+        return model
+
+    monkeypatch.setattr(together, "opened", confined)
+    got = together.learnt(case, ALONE)
+    assert small[0].refused
+    assert "out of memory: from now on" in capsys.readouterr().err
+    scale = max(float(v.abs().max()) for k, v in want.items() if k != "loss")
+    for name, value in want.items():
+        torch.testing.assert_close(got[name], value, rtol=2e-3, atol=1e-3 * scale if name != "loss" else 1e-6)
+
+
+def test_where_one_row_finds_no_memory_the_run_ends(tiny: TinyModel) -> None:
+    model = tiny()
+    Small(model, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        ESD(steps=2, grid=3, batch=4).fit(model, [Concept(name="car")])
+
+
+def test_a_resumed_run_goes_on_in_pieces(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Snapshots, "due", lambda _: True)
+    method, car = ESD(steps=4, grid=3, batch=4, trajectory="pool", lr=1e-3), [Concept(name="car")]
+
+    def stop(trainer: Trainer, _: float) -> None:
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+
+    whole, first, second = tiny(), tiny(), tiny()
+    refusals = [Small(model, 2) for model in (whole, first, second)]
+    want = method.fit(whole, car)
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(first, car, snapshot=tmp_path / "s", on_step=stop)
+    assert method.fit(second, car, snapshot=tmp_path / "s").hash == want.hash
+    assert refusals[1].refused == 2
+    assert refusals[2].refused == 0, "it knew"
+
