@@ -31,7 +31,7 @@ LAYERS = [
     {"objective"},
     {"method"},
     {"rolled", "merge"},
-    {"methods"},
+    {"methods", "runlog"},
     {"smallworld"},
     {"vision", "gallery", "protocol", "filter"},
     {"judges", "metric"},

@@ -76,4 +76,3 @@ def test_a_resumed_run_goes_on_in_pieces(tiny: TinyModel, tmp_path: Path, monkey
     assert method.fit(second, car, snapshot=tmp_path / "s").hash == want.hash
     assert refusals[1].refused == 2
     assert refusals[2].refused == 0, "it knew"
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from .method import Method, scoped
 from .methods import method_class
 from .model import Model
 from .recipe import Recipe, preset, validated
+from .runlog import RunLog
 from .sharding import shard
 from .smallworld.scene import ARTISTS, SYNONYMS
 from .team import Team, here
-from .training import OnStep, Snapshots, fingerprint
+from .training import OnStep, Snapshots, Trainer, fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +117,10 @@ def snapshot_path(out: Path) -> Path:
     return out.with_name(out.name + ".snapshot")
 
 
+def log_path(out: Path) -> Path:
+    return out.with_suffix(".jsonl")
+
+
 def check_output(out: Path, resume: bool) -> Path:
     """The snapshot's path. Raises ExpungeError if `out` cannot be written or an unfinished run would be lost."""
     if out.name:
@@ -155,13 +161,26 @@ def run(
     resume: bool = False,
     on_step: OnStep | None = None,
     marks: Mapping[int, Path] | None = None,
+    trackers: Sequence[Any] = (),
 ) -> Edit:
-    """Fits, saves the edit at `out`, and removes the snapshot; `marks` are files of the edit after so many steps."""
+    """Fits, saves the edit at `out`, and removes the snapshot; `marks` are files of the edit after so many steps.
+
+    What the run did at each step is beside the edit, in its name with the ending .jsonl, and told to Accelerate's
+    `trackers`.
+    """
     snapshot, team = check_output(out, resume), here(model.device)
+    log = RunLog(log_path(out), method.describe(model, concepts, seed), model.device, team, trackers)
+
+    def stepped(trainer: Trainer, loss: float) -> None:
+        log(trainer, loss)
+        if on_step:
+            on_step(trainer, loss)
+
     model.cache = model.cache or cache_folder()
     shard(model, scoped(model, method.scope))
-    with model.together(team):
-        edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=on_step, marks=marks)
+    with model.together(team), closing(log):
+        edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=stepped, marks=marks)
+        log.end(edit)
     team.same(lambda: finish(edit, out, snapshot))
     return edit
 
@@ -170,8 +189,7 @@ def finish(edit: Edit, out: Path, snapshot: Path) -> None:
     """Saves the edit, and leaves nothing else."""
     edit.save(out)
     snapshot.unlink(missing_ok=True)
-    sweep(out)
-    sweep(snapshot)
+    sweep(out.parent)
 
 
 def erase(

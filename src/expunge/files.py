@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 def whole(path: Path) -> Iterator[Path]:
     """Yields a temporary file, in a folder beside `path`, that replaces it on success and vanishes on failure.
 
-    Raises ExpungeError if the folder cannot be written or the disk is full; the old file then stays as it was.
+    What killed writers left there goes too. Raises ExpungeError if the folder cannot be written or the disk is full;
+    the old file then stays as it was.
     """
     check_writable(path)
-    room = _room(path)
-    temporary = room / path.name
+    sweep(path.parent)
+    temporary = _room(path) / path.name
     try:
-        room.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
+        _touch(temporary)
         mode = temporary.stat().st_mode
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -43,17 +44,33 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+            _room(path).rmdir()
+            _room(path).parent.rmdir()  # unless others write there
+
+
+PART = ".part"
+"""The folder of unfinished files: each process has one of its own in it, named HOST.PID."""
 
 
 def _room(path: Path) -> Path:
-    return path.parent / f".{path.name}.{os.getpid()}.part"
+    return path.parent / PART / f"{platform.node()}.{os.getpid()}"
+
+
+def _touch(path: Path) -> None:
+    """Makes an empty file and its folders, which another process may be about to remove while they are empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.touch()
+    except FileNotFoundError:
+        _touch(path)
 
 
 def check_writable(path: Path) -> None:
     """Raises ExpungeError if a file at `path` could not be written; changes nothing on the disk."""
     try:
-        _room(path).exists()  # raises if the name is too long
+        path.exists()  # raises if the name is too long
         folder = next(p for p in path.absolute().parents if p.exists())
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder")
@@ -75,10 +92,23 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def sweep(path: Path) -> None:
-    """Removes the temporary folders that killed writers of `path` left behind."""
-    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        shutil.rmtree(old, ignore_errors=True)
+def sweep(folder: Path) -> None:
+    """Removes the unfinished files that killed writers on this machine left in the folder."""
+    for room in (folder / PART).glob(f"{glob.escape(platform.node())}.*"):
+        if not _alive(room.name.rpartition(".")[2]):
+            shutil.rmtree(room, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (folder / PART).rmdir()
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -60,6 +60,9 @@ def erase(
     fsdp: Annotated[
         bool, typer.Option("--fsdp", help="divide the model among the processes that torchrun started (FSDP)")
     ] = False,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="also tell each step to tensorboard, wandb, …; may be repeated")
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="how many processes the launcher shall have started; refuse any other")
     ] = None,
@@ -70,6 +73,7 @@ def erase(
     from .. import recipe as recipes
     from ..families import place
     from ..files import check_writable
+    from ..runlog import trackers
 
     if recipe and method:
         raise ExpungeError("--recipe and --method both choose a method; give one of them")
@@ -89,13 +93,14 @@ def erase(
         raise ExpungeError("--picture needs the whole model in one process; leave it out, and use generate afterwards")
     if picture:
         check_writable(picture)
+    told = trackers(report_to or [], out)
     team = erasure.counted(place(device), processes)
     base = opened(model or chosen.model, device, precision, offload=offload, checkpointing=checkpointing, fsdp=fsdp)
     seed = chosen.seed if seed is None else seed
     plan = erasure.make_plan(base, built, wanted)
     erasure.check_snapshot(base, built, wanted, out, seed)
     say(f"{describe(plan.row(), str(recipe or named))}, on {team.size} process{'es' * (team.size > 1)}")
-    edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume)
+    edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume, trackers=told)
     if picture and team.main:
         drawn(base, edit, erasure.shown(built, wanted), picture)
     if as_json:

@@ -1,0 +1,179 @@
+"""kill -9 at random moments of every command that writes: what is visible is whole, and the end is the same to the bit.
+
+A moment is drawn over the whole life of an undisturbed run, from its first instruction to its last. Every run is killed
+again and again and started again each time, then left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from expunge.edit import Edit
+from expunge.files import hash_file
+
+KILLS = 7
+"""Of each scenario."""
+
+
+@dataclass
+class Runner:
+    """Starts command lines quickly, ends them, and counts the kills that met a living run."""
+
+    process: subprocess.Popen[str]
+    kills: int = 0
+    random: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def start(self, arguments: list[str], told: Path) -> int:
+        """The process that runs it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([arguments, str(told)]) + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> int:
+        assert self.process.stdout is not None
+        return int(self.process.stdout.readline())
+
+    def finish(self, arguments: list[str], told: Path) -> float:
+        """Runs it to its end; its seconds."""
+        begun = time.monotonic()
+        self.start(arguments, told)
+        assert self._read() == 0 or "is there already" in told.read_text(), told.read_text()
+        return time.monotonic() - begun
+
+    def kill(self, arguments: list[str], told: Path, life: float) -> bool:
+        """Runs it, and kills it somewhere in its life; whether it still lived."""
+        child = self.start(arguments, told)
+        time.sleep(self.random.uniform(0, life))
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(child, signal.SIGKILL)
+        status = self._read()
+        killed = status == -signal.SIGKILL
+        assert killed or status == 0 or "is there already" in told.read_text(), told.read_text()
+        self.kills += killed
+        return killed
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield Runner(process)
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def edit(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An edit to work with."""
+    folder = tmp_path_factory.mktemp("edit")
+    runner.finish([*ERASE, "--out", str(folder / "car.safetensors")], folder / "told.txt")
+    return folder / "car.safetensors"
+
+
+ERASE = ["erase", "car", "--method", "esd-x"]
+ERASE += [part for value in ("steps=8", "latents=4", "grid=4", "batch=2") for part in ("--set", value)]
+POOL = ["erase", "car", "a boat", "--method", "sdd-2023"]
+POOL += [p for v in ("steps=4", "trajectory=pool", "grid=4", "batch=2", "keep=[a cat]") for p in ("--set", v)]
+PRESET = ["erase", "hazard sign"]
+PRESET += [p for v in ("steps=6", "latents=25", "grid=3", "keep=[a cat]", "keep_grid=3") for p in ("--set", v)]
+GENERATE = ["generate", "a red car", "a cat", "--num", "18", "--steps", "2", "--edit", "EDIT"]
+AUDIT = ["audit", "--protocol", "smallworld-objects", "--limit", "12", "--set", "steps=2", "--edit", "EDIT"]
+
+SCENARIOS: dict[str, tuple[list[str], str, bool]] = {
+    "erase": (ERASE, "car.safetensors", True),
+    "erase from a pool, with an average": (POOL, "pool.safetensors", True),
+    "erase by a preset": (PRESET, "sign.safetensors", True),
+    "generate": (GENERATE, "images", False),
+    "audit": (AUDIT, "audit", False),
+    "export as a pipeline": (["export", "EDIT", "--format", "diffusers"], "model", False),
+    "export as a LoRA": (["export", "EDIT", "--format", "lora", "--rank", "2"], "lora.safetensors", False),
+    "export as a checkpoint": (["export", "EDIT", "--format", "compvis"], "checkpoint.safetensors", False),
+}
+"""Arguments, --out, and whether --resume continues it."""
+
+
+def visible(folder: Path) -> list[Path]:
+    """Files that a user sees: hidden ones and snapshots are the run's own."""
+    found = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.parts) and p.suffix != ".snapshot")
+
+
+def readable(path: Path) -> None:
+    """Raises for a file that is not whole."""
+    checks: dict[str, Callable[[], object]] = {
+        ".safetensors": lambda: whole_tensors(path), ".png": lambda: Image.open(path).load(),
+        ".json": lambda: json.loads(path.read_text()), ".html": lambda: path.read_text().index("</html>"),
+    }  # fmt: skip
+    checks.get(path.suffix, lambda: None)()
+
+
+def whole_tensors(path: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        for name in file.keys():
+            file.get_tensor(name)
+
+
+TIMED = {"report.html", "report.md", "told.txt"}
+"""Files that say when they were made, and by which command."""
+
+
+def content(folder: Path) -> dict[str, str]:
+    """What is there in the end: hashes of the files, of edits' weights, and of scores but for their date."""
+    found = {}
+    for name in visible(folder):
+        path = folder / name
+        if path.suffix == ".jsonl" or path.name in TIMED:
+            continue
+        if path.name in ("scores.json", "compare.json"):
+            value = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("date", "sha256")}
+            found[str(name)] = json.dumps(value)
+        elif path.name in ("car.safetensors", "pool.safetensors", "sign.safetensors"):
+            found[str(name)] = Edit.load(path).hash
+        else:
+            found[str(name)] = hash_file(path)
+    return found
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_killed_again_and_again(runner: Runner, edit: Path, tmp_path: Path, scenario: str) -> None:
+    arguments, name, resumes = SCENARIOS[scenario]
+    given = [str(edit) if a == "EDIT" else a for a in arguments]
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
+    life = runner.finish([*given, "--out", str(tmp_path / "whole" / name)], tmp_path / "told.txt")
+    again = [*given, "--out", str(tmp_path / "killed" / name), *(["--resume"] if resumes else [])]
+    want, before = content(tmp_path / "whole"), runner.kills
+    while runner.kills < before + KILLS:
+        while runner.kills < before + KILLS and runner.kill(again, tmp_path / "told.txt", life):
+            for path in visible(tmp_path / "killed"):
+                readable(tmp_path / "killed" / path)
+        runner.finish(again, tmp_path / "told.txt")
+        assert content(tmp_path / "killed") == want
+        left = [p.name for p in (tmp_path / "killed").iterdir() if p.name.startswith(".") or p.suffix == ".snapshot"]
+        assert not left, "nothing is left behind"
+        shutil.rmtree(tmp_path / "killed")
+        (tmp_path / "killed").mkdir()
+
+
+def test_that_were_fifty(runner: Runner) -> None:
+    """After the tests above."""
+    if runner.kills:
+        assert runner.kills >= 50
