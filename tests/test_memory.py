@@ -11,6 +11,7 @@ import torch
 import together
 from conftest import TinyModel
 from expunge.concept import Concept
+from expunge.erasure import run
 from expunge.methods.esd import ESD
 from expunge.model import Model
 from expunge.team import ALONE
@@ -76,3 +77,15 @@ def test_a_resumed_run_goes_on_in_pieces(tiny: TinyModel, tmp_path: Path, monkey
     assert method.fit(second, car, snapshot=tmp_path / "s").hash == want.hash
     assert refusals[1].refused == 2
     assert refusals[2].refused == 0, "it knew"
+
+
+def test_two_thousand_steps_hold_what_two_hundred_do(tiny: TinyModel, tmp_path: Path) -> None:
+    """Resident memory, with log and snapshots; `benchmarks/leak.py` looks at the small world."""
+    method, held = ESD(steps=2000, grid=4, trajectory="pool", scope="xattn-strict"), dict[int, int]()
+
+    def look(trainer: Trainer, _: float) -> None:
+        if trainer.step in (200, 2000):
+            held[trainer.step] = int(Path("/proc/self/statm").read_text().split()[1])
+
+    run(tiny(), method, [Concept(name="car")], tmp_path / "car.safetensors", on_step=look)
+    assert held[2000] <= 1.02 * held[200]

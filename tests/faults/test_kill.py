@@ -90,15 +90,15 @@ ERASE = ["erase", "car", "--method", "esd-x"]
 ERASE += [part for value in ("steps=8", "latents=4", "grid=4", "batch=2") for part in ("--set", value)]
 POOL = ["erase", "car", "a boat", "--method", "sdd-2023"]
 POOL += [p for v in ("steps=4", "trajectory=pool", "grid=4", "batch=2", "keep=[a cat]") for p in ("--set", v)]
-PRESET = ["erase", "hazard sign"]
-PRESET += [p for v in ("steps=6", "latents=25", "grid=3", "keep=[a cat]", "keep_grid=3") for p in ("--set", v)]
+PRESET = ["erase", "Orsini", "--method", "smallworld-artist"]
+PRESET += [p for v in ("steps=4", "latents=4", "grid=3", "contexts=[]", "keep=[a cat]") for p in ("--set", v)]
 GENERATE = ["generate", "a red car", "a cat", "--num", "18", "--steps", "2", "--edit", "EDIT"]
 AUDIT = ["audit", "--protocol", "smallworld-objects", "--limit", "12", "--set", "steps=2", "--edit", "EDIT"]
 
 SCENARIOS: dict[str, tuple[list[str], str, bool]] = {
     "erase": (ERASE, "car.safetensors", True),
     "erase from a pool, with an average": (POOL, "pool.safetensors", True),
-    "erase by a preset": (PRESET, "sign.safetensors", True),
+    "erase by a preset": (PRESET, "artist.safetensors", True),
     "generate": (GENERATE, "images", False),
     "audit": (AUDIT, "audit", False),
     "export as a pipeline": (["export", "EDIT", "--format", "diffusers"], "model", False),
@@ -145,7 +145,7 @@ def content(folder: Path) -> dict[str, str]:
         if path.name in ("scores.json", "compare.json"):
             value = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("date", "sha256")}
             found[str(name)] = json.dumps(value)
-        elif path.name in ("car.safetensors", "pool.safetensors", "sign.safetensors"):
+        elif path.name in ("car.safetensors", "pool.safetensors", "artist.safetensors"):
             found[str(name)] = Edit.load(path).hash
         else:
             found[str(name)] = hash_file(path)
