@@ -14,9 +14,9 @@ import expunge
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
-    {"errors", "rng", "signals", "team"},
-    {"files", "yaml", "concept", "score", "picture", "original", "prompts", "memo", "hub"},
-    {"scope", "training", "recipe", "low_rank", "result"},
+    {"errors", "rng", "team"},
+    {"signals", "files", "yaml", "concept", "score", "picture", "original", "prompts", "memo", "hub"},
+    {"lock", "scope", "training", "recipe", "low_rank", "result"},
     {"model", "composed", "summary"},
     {"edit", "processes", "steering", "attention", "sharding"},
     {"families"},

@@ -12,6 +12,7 @@ from typing import Any
 
 from .gallery import Gallery
 from .generation import drawn
+from .lock import locked
 from .method import stamp
 from .model import Model
 from .plan import Plan
@@ -30,8 +31,16 @@ def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[i
 
 
 def run(plan: Plan, base: Model, out: Path) -> list[Result]:
-    """Makes the pictures in `out`, judges and measures."""
-    return scored(plan, [gallery(plan, base, variant, out) for variant in plan.variants])
+    """Makes the pictures in `out`, judges and measures. Raises ExpungeError if another run writes there."""
+    with locked(out, folder=True):
+        return scored(plan, [gallery(plan, base, variant, out) for variant in plan.variants])
+
+
+def part(plan: Plan, base: Model, out: Path, shard: tuple[int, int]) -> None:
+    """Makes one part of the pictures, beside others that make theirs."""
+    with locked(out, folder=True, shared=True):
+        for variant in plan.variants:
+            gallery(plan, base, variant, out, shard)
 
 
 def compared(plan: Plan, found: Sequence[Result]) -> tuple[list[Difference], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from .edit import Edit
 from .errors import ExpungeError, unknown
 from .families import Precision, load
 from .files import check_writable, lines, sweep
+from .lock import locked
 from .method import Method, scoped
 from .methods import method_class
 from .model import Model
@@ -122,7 +123,7 @@ def log_path(out: Path) -> Path:
 
 
 def check_output(out: Path, resume: bool) -> Path:
-    """The snapshot's path. Raises ExpungeError if `out` cannot be written or an unfinished run would be lost."""
+    """The snapshot's path. Raises ExpungeError if `out` cannot be, or is being, written, or a run would be lost."""
     if out.name:
         check_writable(out)
     if out.is_dir():
@@ -130,7 +131,8 @@ def check_output(out: Path, resume: bool) -> Path:
     snapshot = snapshot_path(out)
     check_writable(snapshot)
     if snapshot.exists() and not resume:
-        raise ExpungeError(f"{snapshot} holds an unfinished run; add --resume to continue it, or remove it")
+        with locked(out):
+            raise ExpungeError(f"{snapshot} holds an unfinished run; add --resume to continue it, or remove it")
     return snapshot
 
 
@@ -166,7 +168,7 @@ def run(
     """Fits, saves the edit at `out`, and removes the snapshot; `marks` are files of the edit after so many steps.
 
     What the run did at each step is beside the edit, in its name with the ending .jsonl, and told to Accelerate's
-    `trackers`.
+    `trackers`. Raises ExpungeError if another run writes there.
     """
     snapshot, team = check_output(out, resume), here(model.device)
     log = RunLog(log_path(out), method.describe(model, concepts, seed), model.device, team, trackers)
@@ -178,10 +180,10 @@ def run(
 
     model.cache = model.cache or cache_folder()
     shard(model, scoped(model, method.scope))
-    with model.together(team), closing(log):
+    with locked(out) if team.main else nullcontext(), model.together(team), closing(log):
         edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=stepped, marks=marks)
         log.end(edit)
-    team.same(lambda: finish(edit, out, snapshot))
+        team.same(lambda: finish(edit, out, snapshot))
     return edit
 
 

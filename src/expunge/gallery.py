@@ -21,6 +21,7 @@ from .files import hash_file
 from .generation import Request, batched
 from .judge import Eye, Judge, Verdict
 from .picture import opened
+from .signals import obey, stop_signals
 
 BATCH = 64
 """Pictures that are looked at together."""
@@ -133,13 +134,19 @@ class Store:
     def complete(
         self, names: Sequence[str], find: Callable[[Sequence[str]], Sequence[Found]], label: str
     ) -> list[Found]:
-        """The values of `names`: those that are missing are found, a batch at a time, and kept."""
+        """The values of `names`: those that are missing are found, a batch at a time, and kept.
+
+        On SIGINT or SIGTERM the batch in progress is finished and kept, and Interrupted raised.
+        """
         known = self.read()
-        missing = [n for n in dict.fromkeys(names) if n not in known]
-        for batch in _batches(missing, label):
-            values = find(batch)
-            self.add(batch, values)
-            known |= dict(zip(batch, values, strict=True))
+        missing, seen = [n for n in dict.fromkeys(names) if n not in known], 0
+        with stop_signals() as received:
+            for batch in _batches(missing, label):
+                values = find(batch)
+                self.add(batch, values)
+                known |= dict(zip(batch, values, strict=True))
+                seen += len(batch)
+                obey(received, seen, len(missing), "looks")
         return [known[n] for n in names]
 
 

@@ -20,8 +20,10 @@ from .edit import Edit
 from .errors import ExpungeError
 from .files import whole, write_json, write_text
 from .guided import Guidance
+from .lock import locked
 from .model import Condition, Model
 from .picture import grid
+from .signals import obey, stop_signals
 from .steering import Run, Steering
 
 
@@ -163,13 +165,15 @@ def generate(
 ) -> list[dict[str, Any]]:
     """Writes a PNG for each request, as `drawn` does; returns (and writes) their index.
 
-    One that the sieve blocks is not written: its "file" is None, and it is "blocked".
+    One that the sieve blocks is not written: its "file" is None, and it is "blocked". Raises ExpungeError if another
+    run writes there.
     """
     folder = Path(out)
-    names = drawn(model, requests, settings, folder, edits, sieve=sieve)
-    rows = [{**r.row(), "file": n} for n, r in zip(names, requests, strict=True)]
-    rows = [row | ({"file": None, "blocked": True} if stop(folder / row["file"]).exists() else {}) for row in rows]
-    write_json(folder / "images.json", rows)
+    with locked(folder, folder=True):
+        names = drawn(model, requests, settings, folder, edits, sieve=sieve)
+        rows = [{**r.row(), "file": n} for n, r in zip(names, requests, strict=True)]
+        rows = [row | ({"file": None, "blocked": True} if stop(folder / row["file"]).exists() else {}) for row in rows]
+        write_json(folder / "images.json", rows)
     return rows
 
 
@@ -193,24 +197,32 @@ def drawn(
     Requests go in batches that a kill and a resume do not change: a batch that lacks a picture is made again, so that
     the same rounding gives the same bits. `shard` (i, n) makes every n-th batch, from the i-th on.
     `edits` go on for the run; files are named after them too, so that those of different edits never meet. Raises
-    ExpungeError if the model carries an edit already: its pictures could not be told from the base's.
+    ExpungeError if the model carries an edit already: its pictures could not be told from the base's. On SIGINT or
+    SIGTERM the batch in progress is finished and kept, and Interrupted raised.
     """
     if model.applied:
         raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off, and give it in `edits` instead")
     check(model, settings, requests)
     names = [file_name(model, edits, r, settings, sieve) for r in requests]
     wanted = dict(zip(names, requests, strict=True))
-    batches = [*batched(wanted, model.rows)][shard[0] :: shard[1]]
-    todo = [name for batch in batches if not all(done(out / n) for n in batch) for name in batch]
-    paths = (out / name for name in todo)
-    with ExitStack() as applied:
+    todo = [name for batch in lacking(wanted, out, model.rows, shard) for name in batch]
+    paths, made = (out / name for name in todo), 0
+    with ExitStack() as applied, stop_signals() as received:
         for edit, scale in edits:
             applied.enter_context(edit.on(model, scale))
         for part in images(model, [wanted[n] for n in todo], settings, label=label):
             blocked = sieve(part) if sieve else [False] * len(part)
             for image, path, hidden in zip(part, paths, blocked, strict=False):
                 write_text(stop(path), "") if hidden else keep(image, path)
+            made += len(part)
+            obey(received, made, len(todo), "pictures")
     return names
+
+
+def lacking(names: Iterable[str], out: Path, n: int, shard: tuple[int, int] = (0, 1)) -> list[list[str]]:
+    """The batches of n that lack a picture in `out`, among those of the shard."""
+    batches = [*batched(dict.fromkeys(names), n)][shard[0] :: shard[1]]
+    return [batch for batch in batches if not all(done(out / name) for name in batch)]
 
 
 def done(path: Path) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from .errors import Interrupted
 
 
 @contextmanager
@@ -26,3 +28,10 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def obey(received: Sequence[int], done: int, total: int, what: str) -> None:
+    """Raises Interrupted if a signal came: so much is done and kept."""
+    if received:
+        told = f"stopped after {done} of {total} {what}, which are kept; give the same command again to go on"
+        raise Interrupted(told, 128 + received[0])
