@@ -20,7 +20,7 @@ LAYERS = [
     {"model", "composed", "summary"},
     {"edit", "processes", "steering", "attention", "sharding"},
     {"families"},
-    {"format"},
+    {"format", "cluster"},
     {"hook"},
     {"guided"},
     {"guidance", "formats"},

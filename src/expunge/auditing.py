@@ -7,11 +7,15 @@ one looks at nothing twice, and shards that were made elsewhere count once they 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .cluster import Job, Opening
+from .edit import Edit
 from .gallery import Gallery
-from .generation import drawn
+from .generation import Request, Settings, batches, drawn
 from .lock import locked
 from .method import stamp
 from .model import Model
@@ -41,6 +45,23 @@ def part(plan: Plan, base: Model, out: Path, shard: tuple[int, int]) -> None:
     with locked(out, folder=True, shared=True):
         for variant in plan.variants:
             gallery(plan, base, variant, out, shard)
+
+
+def jobs(plan: Plan, base: Model, out: Path, opening: Opening) -> list[Job]:
+    """The pictures that `out` lacks, for a cluster: a batch an item."""
+    found = []
+    for variant in plan.variants:
+        model, settings = variant.model or base, plan.settings_of(variant)
+        items = batches(model, plan.requests, settings, out / "images", variant.edits)
+        work = partial(draw_there, settings, variant.edits)
+        found.append(Job(replace(opening, model=model.name), work, items, out / "images"))
+    return found
+
+
+def draw_there(
+    settings: Settings, edits: Sequence[tuple[Edit, float]], model: Model, requests: Sequence[Request], folder: Path
+) -> None:
+    drawn(model, requests, settings, folder, edits)
 
 
 def compared(plan: Plan, found: Sequence[Result]) -> tuple[list[Difference], int]:

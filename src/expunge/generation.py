@@ -177,6 +177,20 @@ def generate(
     return rows
 
 
+def part(
+    model: Model,
+    requests: Sequence[Request],
+    settings: Settings,
+    out: Path,
+    shard: tuple[int, int],
+    edits: Sequence[tuple[Edit, float]] = (),
+    sieve: Sieve | None = None,
+) -> None:
+    """One part of `generate`'s pictures, beside others that make theirs."""
+    with locked(out, folder=True, shared=True):
+        drawn(model, requests, settings, out, edits, shard=shard, sieve=sieve)
+
+
 def stop(path: Path) -> Path:
     """The empty file that stands for a picture which was blocked."""
     return path.with_suffix(".blocked")
@@ -217,6 +231,19 @@ def drawn(
             made += len(part)
             obey(received, made, len(todo), "pictures")
     return names
+
+
+def batches(
+    model: Model,
+    requests: Sequence[Request],
+    settings: Settings,
+    out: Path,
+    edits: Sequence[tuple[Edit, float]] = (),
+    sieve: Sieve | None = None,
+) -> list[list[Request]]:
+    """The batches of `drawn` that lack a picture in `out`."""
+    wanted = {file_name(model, edits, r, settings, sieve): r for r in requests}
+    return [[wanted[name] for name in batch] for batch in lacking(wanted, out, model.rows)]
 
 
 def lacking(names: Iterable[str], out: Path, n: int, shard: tuple[int, int] = (0, 1)) -> list[list[str]]:

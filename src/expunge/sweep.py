@@ -19,19 +19,22 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .cluster import Job, Opening
 from .concept import Concept
 from .edit import Edit
 from .erasure import Plan, build_method, concepts_of, make_plan, snapshot_path
 from .erasure import run as erase
 from .errors import ExpungeError
+from .lock import locked
 from .method import Method
 from .model import Model
 from .protocol import Protocol, changed, protocol
@@ -183,17 +186,63 @@ class Made:
 
 
 def edits(sweep: Sweep, base: Model, out: Path) -> list[Made]:
-    """Runs what `out` does not hold yet; a killed sweep goes on where it was."""
-    found = []
+    """Runs what `out` does not hold yet; a killed sweep goes on where it was.
+
+    Raises ExpungeError if another run writes there.
+    """
+    with locked(out, folder=True):
+        runs(sweep, lacking(sweep, base, out), base, out)
+    return there(sweep, out)
+
+
+def part(sweep: Sweep, base: Model, out: Path, shard: tuple[int, int]) -> None:
+    """Runs what `out` does not hold yet of one part of the erasures, beside others that run theirs."""
+    with locked(out, folder=True, shared=True):
+        runs(sweep, lacking(sweep, base, out, shard), base, out)
+
+
+def runs(sweep: Sweep, asked: Iterable[Point], base: Model, out: Path) -> None:
+    """Runs these, which share what they can."""
     with base.remembering() if sweep.share else nullcontext():
-        for p in points(sweep):
-            last, marks = p.method.extent()[0], {k: out / marked(p, k) for k in sweep.snapshots}
-            missing = [k for k, path in marks.items() if not same(path, p, base, k)]
-            if missing or not same(out / p.file, p, base):
-                forget(out / p.file, p, base, missing)
-                erase(base, p.method, p.concepts, out / p.file, seed=p.seed, resume=True, marks=marks)
-            found += [Made(p, k, row(path, f"{p.name} after {k}")) for k, path in marks.items() if k < last]
-            found.append(Made(p, last, row(out / p.file, p.name)))
+        for p in asked:
+            run(sweep, p, base, out)
+
+
+def jobs(sweep: Sweep, base: Model, out: Path, opening: Opening) -> list[Job]:
+    """What `out` does not hold yet, for a cluster: an erasure an item."""
+    return [Job(opening, partial(run_there, sweep), [*lacking(sweep, base, out)], out)]
+
+
+def run_there(sweep: Sweep, base: Model, p: Point, folder: Path) -> None:
+    runs(sweep, [p], base, folder)
+
+
+def lacking(sweep: Sweep, base: Model, out: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[Point]:
+    """The shard's erasures of which `out` does not hold all edits."""
+    for p in points(sweep)[shard[0] :: shard[1]]:
+        if absent(sweep, p, base, out) or not same(out / p.file, p, base):
+            yield p
+
+
+def absent(sweep: Sweep, p: Point, base: Model, out: Path) -> list[int]:
+    """After how many steps there should be an edit and is none."""
+    return [k for k in sweep.snapshots if not same(out / marked(p, k), p, base, k)]
+
+
+def run(sweep: Sweep, p: Point, base: Model, out: Path) -> None:
+    """One erasure, with its snapshots; an unfinished one goes on."""
+    forget(out / p.file, p, base, absent(sweep, p, base, out))
+    marks = {k: out / marked(p, k) for k in sweep.snapshots}
+    erase(base, p.method, p.concepts, out / p.file, seed=p.seed, resume=True, marks=marks)
+
+
+def there(sweep: Sweep, out: Path) -> list[Made]:
+    """The edits of a sweep whose runs are all done."""
+    found = []
+    for p in points(sweep):
+        last = p.method.extent()[0]
+        found += [Made(p, k, row(out / marked(p, k), f"{p.name} after {k}")) for k in sweep.snapshots if k < last]
+        found.append(Made(p, last, row(out / p.file, p.name)))
     return found
 
 

@@ -75,7 +75,17 @@ def helping() -> bool:
 def opened(model: str, device: str = "auto", precision: str = "auto", **more: bool) -> Model:
     from ..families import load
 
-    return load(model, device=device, precision=precision, **more)  # type: ignore[arg-type]
+    return load(model, device=own(device), precision=precision, **more)  # type: ignore[arg-type]
+
+
+def own(device: str) -> str:
+    """Of torchrun's processes each takes a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or device not in ("auto", "cuda"):
+        return device
+    from torch.cuda import device_count
+
+    return f"cuda:{int(rank) % device_count()}" if device_count() else device
 
 
 def stack(model: Model, edits: Sequence[str]) -> list[tuple[Edit, float]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +31,13 @@ from .app import (
     stack,
     steered,
 )
+from .parts import Address, Engine, Parts, Shard
+
+if TYPE_CHECKING:
+    from ..edit import Edit
+    from ..filter import Filter
+    from ..generation import Request, Settings
+    from ..model import Model
 
 
 @app.command()
@@ -132,6 +141,9 @@ def generate(
     ] = None,
     num: Annotated[int, typer.Option(min=1, help="images for each prompt")] = 1,
     seed: Seed = 0,
+    shard: Shard = "",
+    engine: Engine = "local",
+    address: Address = None,
     out: Annotated[Path, typer.Option(help="folder of the images")] = Path("images"),
     device: Device = "auto",
     precision: Precision = "auto",
@@ -140,9 +152,11 @@ def generate(
 ) -> None:
     """Generate images, with edits applied; existing ones are kept."""
     from .. import generation
+    from ..cluster import Job, Opening
     from ..files import check_writable, lines
     from ..judges import filtering
 
+    parts = Parts(shard, engine, address)
     texts = [*(prompts or []), *(lines(file, "prompts") if file else [])]
     if not texts:
         raise ExpungeError("nothing to generate: give prompts, or --prompts FILE with one a line")
@@ -154,12 +168,44 @@ def generate(
     base = opened(model, device, precision, offload=offload)
     edits = stack(base, edit or [])
     settings = generation.Settings(steps=steps, cfg=base.cfg if cfg is None else cfg, guidance=rules)
+    how, work = Opening(model, device, precision, offload), partial(draw_there, settings, edits, stop)
     generation.check(base, settings)
     if sieve:
         sieve.check(base.blank())
-    say(sampling(base, len(requests), settings, f"generating {len(requests)} images of {steps} steps: at most"))
+    if parts.leads:
+        say(sampling(base, len(requests), settings, f"generating {len(requests)} images of {steps} steps: at most"))
+    if not parts.made(
+        out,
+        lambda own: generation.part(base, requests, settings, out, own, edits, sieve),
+        lambda: [Job(how, work, generation.batches(base, requests, settings, out, edits, sieve), out)],
+        base,
+    ):
+        parts.tell(out, as_json)
+        return
     rows = generation.generate(base, requests, settings, out, edits, sieve)
     if as_json:
         show(rows)
     else:
         print("\n".join(str(out / row["file"]) if row["file"] else f"blocked: {row['prompt']}" for row in rows))
+
+
+def draw_there(
+    settings: Settings,
+    edits: Sequence[tuple[Edit, float]],
+    stop: str | None,
+    model: Model,
+    requests: Sequence[Request],
+    folder: Path,
+) -> None:
+    """On a worker of a cluster."""
+    from ..generation import drawn
+
+    drawn(model, requests, settings, folder, edits, sieve=sieve_there(stop, model.name) if stop else None)
+
+
+@lru_cache(maxsize=1)
+def sieve_there(stop: str, model: str) -> Filter:
+    """The filter, whose judge a worker opens once."""
+    from ..judges import filtering
+
+    return filtering(stop, model)

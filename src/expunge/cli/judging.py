@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ExpungeError
 from .app import (  # fmt: skip
     GIVEN,
     AsJson,
@@ -25,8 +24,10 @@ from .app import (  # fmt: skip
     show,
     table,
 )
+from .parts import Address, Engine, Parts, Shard
 
 if TYPE_CHECKING:
+    from ..cluster import Opening
     from ..erasure import Plan as Erasure
     from ..model import Model
     from ..plan import Plan
@@ -91,7 +92,9 @@ def audit(
         list[str] | None, typer.Option("--set", help="key=value of the protocol, as judges.x.y=z")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many pictures a row, spread over all")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: make the i-th of n parts of the pictures, and judge nothing")] = "",
+    shard: Shard = "",
+    engine: Engine = "local",
+    address: Address = None,
     out: Annotated[Path, typer.Option(help="folder of the audit")] = Path("audit"),
     device: Device = "auto",
     precision: Precision = "auto",
@@ -99,13 +102,14 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Judge a model before and after: is the concept gone, by which judge, how surely, and what else was damaged?"""
+    from ..cluster import Opening
     from ..files import check_writable
     from ..protocol import changed
     from ..protocol import protocol as named
     from ..recipe import assignments
     from ..variant import Variant, combined, of_edit
 
-    part = sharded(shard)
+    parts = Parts(shard, engine, address)
     chosen = changed(named(protocol), prompts, assignments(changes or []))
     check_writable(out / "scores.json")
     base = opened(model, device, precision, offload=offload)
@@ -113,11 +117,13 @@ def audit(
     rows = [*map(of_edit, edit or []), *(combined(text, concept or [], model) for text in texts)]
     rows += [Variant(name, model=opened(name, device, precision, offload=offload)) for name in other or []]
     plan = planned(chosen, base, rows, limit, concept or [])
-    say(costing(plan, base, part[1]))
-    if part[1] > 1:
-        parted(plan, base, out, part, as_json)
-    else:
+    if parts.leads:
+        say(costing(plan, base, parts.own()[1]))
+    how = Opening(model, device, precision, offload)
+    if pictured(plan, base, out, parts, how):
         reported(plan, base, out, as_json)
+    else:
+        parts.tell(out, as_json)
 
 
 def planned(
@@ -133,16 +139,6 @@ def planned(
     return found
 
 
-def sharded(text: str) -> tuple[int, int]:
-    """ "2/3" as (1, 3)."""
-    i, slash, n = text.partition("/")
-    if not text:
-        return 0, 1
-    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
-        raise ExpungeError(f"--shard {text} should be i/n, such as 1/4, with i from 1 to n")
-    return int(i) - 1, int(n)
-
-
 def costing(plan: Plan, base: Model, parts: int = 1) -> str:
     """What an audit will ask of this machine."""
     from ..generation import passes
@@ -156,15 +152,11 @@ def costing(plan: Plan, base: Model, parts: int = 1) -> str:
     )
 
 
-def parted(plan: Plan, base: Model, out: Path, part: tuple[int, int], as_json: bool) -> None:
-    """Makes one part of the pictures."""
-    from ..auditing import gallery
+def pictured(plan: Plan, base: Model, out: Path, parts: Parts, how: Opening) -> bool:
+    """Makes this process's part of the pictures; whether it is this process that judges them."""
+    from ..auditing import jobs, part
 
-    for variant in plan.variants:
-        gallery(plan, base, variant, out, part)
-    made = {"out": str(out), "part": part[0] + 1, "of": part[1]}
-    told = f"{out / 'images'}  (part {part[0] + 1} of {part[1]}; audit without --shard once all are there)"
-    show(made) if as_json else print(told)
+    return parts.made(out, lambda own: part(plan, base, out, own), lambda: jobs(plan, base, out, how), base)
 
 
 def reported(plan: Plan, base: Model, out: Path, as_json: bool, files: Sequence[Path] = ()) -> list[Result]:
