@@ -40,7 +40,7 @@ audit: {protocol: smallworld-objects, limit: 8, set: {steps: 1, metrics: []}}
 
 def command(*arguments: str, torchrun: bool = False) -> subprocess.Popen[str]:
     many = shlex.split("-m torch.distributed.run --standalone --nproc_per_node 2") if torchrun else []
-    asked = [sys.executable, *many, "-m", "expunge", *arguments]
+    asked = [sys.executable, *many, "-m", *["--"] * torchrun, "expunge", *arguments]
     return subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

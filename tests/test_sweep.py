@@ -11,6 +11,7 @@ import torch
 
 from expunge import Edit, ExpungeError
 from expunge.erasure import build_method, concepts_of, run, snapshot_path
+from expunge.memo import Shelf
 from expunge.model import Model
 from expunge.plan import plan
 from expunge.protocol import protocol
@@ -26,6 +27,12 @@ SHORT = {"steps": 3, "grid": 2, "latents": 2, "batch": 2, "lr": 1e-3}
 GIVEN: dict[str, Any] = {
     "concepts": ["car"], "runs": [{"name": "x", "method": "esd", "options": SHORT}], "grid": {"eta": [1, 3]},
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def cache(world: Model, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known beforehand."""
+    monkeypatch.setattr(world, "cache", tmp_path_factory.mktemp("cache"))
 
 
 def swept(**more: Any) -> Sweep:
@@ -52,10 +59,11 @@ def test_sharing_saves_passes_and_changes_no_bit(world: Model, tmp_path: Path) -
 
 def test_the_memo_is_bounded_and_only_of_the_model_itself(world: Model, rng: torch.Generator) -> None:
     x, t, c = world.noise(1, rng), torch.tensor(500), world.encode(["a car"])
+    cat = world.encode(["a cat"])
     with world.remembering(limit=3 * x.nbytes) as memo, torch.no_grad():
         first = world.predict(x, t, c)
         assert world.predict(x, t, c) is first and memo.saved == 1
-        assert not torch.equal(world.predict(x, t, world.encode(["a cat"])), first)
+        assert not torch.equal(world.predict(x, t, cat), first)
         name, p = next(iter(world.parameters().items()))
         assert world.predict(x, t, c, {name: p + 1}) is not first
         edit = Edit({name: torch.ones_like(p)}, {"base": world.identity(())})
@@ -66,6 +74,46 @@ def test_the_memo_is_bounded_and_only_of_the_model_itself(world: Model, rng: tor
         assert memo.size <= 3 * x.nbytes and len(memo.known) == 3
     with torch.enable_grad():
         assert world.predict(x, t, c) is not first
+
+
+def test_the_disk_remembers_for_other_processes(world: Model, tmp_path: Path) -> None:
+    """Another sweep of another η, with nothing in memory: the student's own passes alone, and the same bits."""
+    edits(swept(grid={"eta": [1]}), world, tmp_path / "first")
+    [made] = edits(swept(grid={"eta": [3]}), world, tmp_path / "second")
+    assert made.row.edits[0][0].provenance["cost"]["passes"] == 3 * SHORT["steps"] * SHORT["batch"]
+    [alone] = edits(swept(grid={"eta": [3]}, share=False), world, tmp_path / "alone")
+    assert made.row.edits[0][0].hash == alone.row.edits[0][0].hash
+    files = [*(world.cache or tmp_path).rglob("predictions/*.safetensors")]
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]))
+    [again] = edits(swept(grid={"eta": [5]}), world, tmp_path / "damaged")
+    assert again.row.edits[0][0].provenance["cost"]["remembered"] == 0, "damaged files are none"
+    edits(swept(grid={"eta": [7]}, cache=0), world, tmp_path / "none")
+    assert sorted(files) == sorted((world.cache or tmp_path).rglob("predictions/*.safetensors"))
+
+
+def test_the_disk_keeps_what_was_asked_for_last(tmp_path: Path) -> None:
+    one = {"e": torch.ones(256)}
+    shelf = Shelf(tmp_path, 4000)
+    for key in "abc":
+        shelf.put(key, one)
+    assert shelf.get("a") and shelf.get("x") is None and len([*tmp_path.iterdir()]) == 3
+    shelf.put("d", one)
+    assert {p.stem for p in tmp_path.iterdir()} == {"a", "c", "d"}
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 0.9 * 4000
+    blocked = Shelf(tmp_path / "a.safetensors", 4000)
+    blocked.put("e", one)
+    assert blocked.get("e") is None, "a folder that cannot be is none"
+
+
+def test_a_text_is_encoded_once(world: Model) -> None:
+    with world.remembering(disk=2**20):
+        first, again, other = (world.encode([text]).tensors["text"] for text in ("a dog", "a dog", "a cat"))
+    with world.remembering(disk=2**20):
+        assert torch.equal(world.encode(["a dog"]).tensors["text"], first)
+    assert again is first is not world.encode(["a dog"]).tensors["text"] and not torch.equal(first, other)
+    assert torch.equal(world.encode(["a dog"]).tensors["text"], first)
+    assert len([*(world.cache or Path()).rglob("predictions/*.safetensors")]) == 2
 
 
 def test_a_snapshot_is_the_edit_of_a_shorter_run(world: Model, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import logging
 import time
 import warnings
@@ -26,7 +27,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from .files import hash_tensors
-from .memo import Memo
+from .memo import Memo, Shelf
 from .scope import Layout
 from .team import ALONE, Team
 
@@ -179,8 +180,19 @@ class Model(ABC):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Text embeddings and whatever else the denoiser reads, one row for each prompt."""
+        if self.memo is None or self.applied:
+            return Condition(self._embedded(prompts), tuple(prompts))
+        found = self.memo(self._key(self.encoders, *prompts), lambda: self._embedded(prompts))
+        return Condition({name: rows.to(self.device) for name, rows in found.items()}, tuple(prompts))
+
+    def _embedded(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         with self.working("text_encoder"):
-            return Condition(self.embed(prompts), tuple(prompts))
+            return self.embed(prompts)
+
+    def _key(self, *asked: str) -> str:
+        """A hash of what is asked of these networks, and of how they compute."""
+        about = [str(self.dtype), self.mixed, self.device.type, *asked]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def empty(self) -> Condition:
         """The pipeline's unconditional: one row."""
@@ -320,13 +332,18 @@ class Model(ABC):
         """
         if self.memo is None or weights or self.applied or torch.is_grad_enabled():
             return self._predicted(x_t, t, condition, weights)
-        key = hash_tensors({"x_t": x_t, "t": t, **{f"condition.{k}": v for k, v in condition.tensors.items()}})
-        return self.memo(key, lambda: self._predicted(x_t, t, condition, None))
+        asked = hash_tensors({"x_t": x_t, "t": t, **{f"condition.{k}": v for k, v in condition.tensors.items()}})
+        key = self._key(self.hash, asked)
+        found = self.memo(key, lambda: {"e": self._predicted(x_t, t, condition, None)}, len(x_t))
+        return found["e"].to(self.device)
 
     @contextmanager
-    def remembering(self, limit: int = 2**30) -> Iterator[Memo]:
-        """Inside the block the model's own predictions are kept, in so many bytes of the device, and not made twice."""
-        self.memo = Memo(limit)
+    def remembering(self, limit: int = 2**30, disk: int = 0) -> Iterator[Memo]:
+        """Inside the block the model's own predictions and embeddings are kept, in so many bytes, and not made twice.
+
+        With `disk` also in so many bytes of the folder `cache`, for other processes and later runs.
+        """
+        self.memo = Memo(limit, Shelf(self.cache / "predictions", disk) if self.cache and disk else None)
         try:
             yield self.memo
         finally:

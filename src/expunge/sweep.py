@@ -9,7 +9,8 @@ guidance: [negative]                     # more rows of the audit
 audit: {protocol: smallworld-objects, limit: 200}
 
 Frozen predictions that runs share are made once: ESD's runs that differ in η, rate or scope alone ask the frozen model
-the same questions at the same points.
+the same questions at the same points. So are embeddings of texts. Shards, workers and later sweeps on one disk share
+them in the user's cache, under a limit.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from .cluster import Job, Opening
 from .concept import Concept
 from .edit import Edit
-from .erasure import Plan, build_method, concepts_of, make_plan, snapshot_path
+from .erasure import Plan, build_method, cache_folder, concepts_of, make_plan, snapshot_path
 from .erasure import run as erase
 from .errors import ExpungeError
 from .lock import locked
@@ -100,6 +101,7 @@ class Sweep(BaseModel):
     audit: Audited | None = Field(None, description="the audit of all rows; none: edits alone")
     seed: int = Field(0, ge=0, description="seed of all random numbers")
     share: bool = Field(True, description="make frozen predictions once for all runs; false: to compare times")
+    cache: int = Field(1024, ge=0, description="MiB of them kept on disk for shards and later sweeps; 0: none")
 
     def judged_by(self) -> Protocol | None:
         return changed(protocol(self.audit.protocol), None, self.audit.set) if self.audit else None
@@ -203,7 +205,8 @@ def part(sweep: Sweep, base: Model, out: Path, shard: tuple[int, int]) -> None:
 
 def runs(sweep: Sweep, asked: Iterable[Point], base: Model, out: Path) -> None:
     """Runs these, which share what they can."""
-    with base.remembering() if sweep.share else nullcontext():
+    base.cache = base.cache or cache_folder()
+    with base.remembering(disk=sweep.cache * 2**20) if sweep.share else nullcontext():
         for p in asked:
             run(sweep, p, base, out)
 
