@@ -10,10 +10,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import settings
 
 from expunge.families import load
 from expunge.families.stable_diffusion import StableDiffusion
 from expunge.model import Model
+
+settings.register_profile("deep", max_examples=5000, deadline=None)
 
 TinyModel = Callable[..., Model]
 

@@ -14,8 +14,9 @@ import expunge
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
-    {"errors", "rng", "team"},
-    {"signals", "files", "yaml", "concept", "score", "picture", "original", "prompts", "hub"},
+    {"errors", "rng", "signals", "team"},
+    {"files"},
+    {"yaml", "concept", "score", "picture", "original", "prompts", "hub"},
     {"lock", "memo", "scope", "training", "recipe", "low_rank", "result"},
     {"model", "composed", "summary"},
     {"edit", "processes", "steering", "attention", "sharding"},

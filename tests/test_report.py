@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from expunge import Concept, ExpungeError, report
 from expunge.auditing import document, gallery, run
+from expunge.files import sealed
 from expunge.judges import filtering, judge
 from expunge.methods.uce import UCE
 from expunge.model import Model
@@ -164,7 +165,7 @@ def test_audits_side_by_side_are_the_audit_of_all(written: Path, tmp_path: Path)
         part = about | {"rows": [about["rows"][0], about["rows"][k]], "between": []}
         part |= {"scores": [s for s in about["scores"] if s["model"] in chosen]}
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "scores.json").write_text(json.dumps(part))
+        (tmp_path / folder / "scores.json").write_text(json.dumps(sealed(part)))
     both, one = compare.comparison([tmp_path / "a", tmp_path / "b"]), compare.comparison([written])
     assert both.table() == one.table() and both.between() == one.between() and both.between()[0]
     assert both.table()["rows"][0][0] == "base" and len(both.table()["rows"]) == 3
@@ -176,11 +177,11 @@ def test_audits_side_by_side_are_the_audit_of_all(written: Path, tmp_path: Path)
     twice = compare.comparison([tmp_path / "a", tmp_path / "c"])
     assert [row.name for row in twice.rows][1:] == [f"{tmp_path / x}: {NAME}" for x in "ac"]
     bar = about | {"protocol": about["protocol"] | {"rates": []}}
-    (tmp_path / "c" / "scores.json").write_text(json.dumps(bar))
+    (tmp_path / "c" / "scores.json").write_text(json.dumps(sealed(bar)))
     with pytest.raises(ExpungeError, match="differ in their rates"):
         compare.comparison([tmp_path / "a", tmp_path / "c"])
     other = about | {"requests": "others"}
-    (tmp_path / "b" / "scores.json").write_text(json.dumps(other))
+    (tmp_path / "b" / "scores.json").write_text(json.dumps(sealed(other)))
     with pytest.raises(ExpungeError, match="differ in their prompts and seeds"):
         compare.comparison([tmp_path / "a", tmp_path / "b"])
     (tmp_path / "b" / "scores.json").write_text("{")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -39,6 +40,20 @@ class Composed(Mapping[str, Tensor]):
         start = whole if self.base is None else self.base[name].detach().to(values)
         return start.index_copy(0, rows.nonzero().flatten().to(values.device), values)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a weight, without composing it. Raises KeyError or ValueError if what is stored does not fit together."""
+        if name in self.stored:
+            return tuple(self.stored[name].shape)
+        if name + A in self.stored:
+            a, b = self.stored[name + A], self.stored[name + B]
+            if min(a.ndim, b.ndim) < 2 or a.dtype != b.dtype or b.shape[1:].numel() != len(a):
+                raise ValueError(f"the factors of {name} do not fit")
+            return (len(b), *a.shape[1:])
+        rows, values = self.stored[name + ROWS], self.stored[name + VALUES]
+        if rows.ndim != 1 or rows.dtype != torch.uint8 or not values.ndim or rows.count_nonzero() != len(values):
+            raise ValueError(f"the rows of {name} do not fit")
+        return (len(rows), *values.shape[1:])
+
     def __iter__(self) -> Iterator[str]:
         names = (_name(key) for key in self.stored)
         return (name for name in names if name is not None)
@@ -47,11 +62,16 @@ class Composed(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
 
+LARGEST = 2**30
+"""Numbers of a composed weight: a few stored ones must not claim all memory."""
+
+
 def complete(stored: Mapping[str, Tensor]) -> bool:
-    """Whether every weight can be composed."""
+    """Whether every weight can be composed, in one way, and none is larger than any network's."""
+    names = [*Composed(stored)]
     try:
-        return all(weight.numel() >= 0 for weight in Composed(stored).values()) and len(Composed(stored)) > 0
-    except (KeyError, IndexError, RuntimeError):
+        return 0 < len(names) == len({*names}) and all(prod(Composed(stored).shape(n)) <= LARGEST for n in names)
+    except (KeyError, ValueError):
         return False
 
 

@@ -25,7 +25,7 @@ Seen = dict[Request, dict[str, str]]
 
 def look(model: Model, requests: Sequence[Request], settings: Settings, label: str) -> Seen:
     """Generates and judges; the pictures are not kept."""
-    judge = load_judge(smallworld.path()).to(model.device)
+    judge = load_judge(smallworld.sound("judge")).to(model.device)
     found: list[dict[str, str]] = []
     for batch in images(model, requests, settings, batch=64, label=label):
         found += verdicts(judge, batch)

@@ -17,12 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from .composed import Composed, complete
 from .errors import ExpungeError
-from .files import hash_tensors, read_tensors, write_tensors
-from .model import Model
+from .files import SEAL, hash_tensors, home, parsed, read_tensors, write_tensors
+from .model import Model, check_finite
+
+
+class _Word(BaseModel):
+    name: str
+    within: str | None = None
+
+
+class _Cost(BaseModel):
+    seconds: float
+
+
+class _About(BaseModel):
+    """What is read of a provenance."""
+
+    base: dict[str, Any] = {}
+    concepts: list[_Word] = []
+    cost: _Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -83,22 +101,31 @@ class Edit:
 
     @classmethod
     def load(cls, path: str | Path) -> Edit:
-        """Raises ExpungeError if the file is missing, damaged, a pickle, or not an edit."""
+        """Raises ExpungeError if the file is missing, damaged, a pickle, not an edit, or holds NaN."""
         path = Path(path)
         tensors, metadata = read_tensors(path)
-        try:
-            provenance = json.loads(metadata["expunge"])
-        except KeyError as error:
-            raise ExpungeError(f"{path} is not an expunge edit: it carries no provenance") from error
-        except ValueError as error:
-            raise ExpungeError(f"the provenance of {path} is damaged: {error}; copy or make it again") from error
-        if not isinstance(provenance, dict) or not isinstance(provenance.get("base", {}), dict):
-            raise ExpungeError(f"the provenance of {path} is damaged: it names no base; copy or make it again")
-        if "sha256" not in metadata:
+        if "expunge" not in metadata:
+            raise ExpungeError(f"{path} is not an expunge edit: it carries no provenance")
+        provenance = _read(metadata["expunge"], path)
+        if SEAL not in metadata:
             raise ExpungeError(f"{path} carries no sha256, so it cannot be trusted; make it again")
         if not complete(tensors):
             raise ExpungeError(f"{path} lacks a part of a weight's difference; copy or make it again")
+        check_finite(tensors, str(path), "make it again")
         return cls(Composed(tensors), provenance, path.stem)
+
+
+def _read(text: str, path: Path) -> dict[str, Any]:
+    """A provenance. Raises ExpungeError if what is read of it is not what `Edit.save` writes."""
+    found: dict[str, Any] = parsed(text, f"the provenance of {path}, which is damaged,")
+    try:
+        _About.model_validate(found)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"])) or "it"
+        raise ExpungeError(
+            f"the provenance of {path} is damaged: {place} is not as expunge writes it; copy or make it again"
+        ) from error
+    return found
 
 
 def _add(parameter: Tensor, delta: Tensor, scale: float) -> None:
@@ -110,9 +137,9 @@ def scaled(text: str) -> tuple[Edit, float]:
     """ "FILE" or "FILE:SCALE" as an edit and its scale. Raises ExpungeError for a scale that is no finite number."""
     file, _, scale = text.rpartition(":")
     try:
-        path, factor = (Path(file), float(scale)) if file else (Path(text), 1.0)
+        path, factor = (file, float(scale)) if file else (text, 1.0)
     except ValueError:
-        path, factor = Path(text), 1.0
+        path, factor = text, 1.0
     if not math.isfinite(factor):
         raise ExpungeError(f"the scale of {text} is not a finite number; 1 applies the edit as it is")
-    return Edit.load(path), factor
+    return Edit.load(home(path)), factor

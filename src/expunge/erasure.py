@@ -13,7 +13,7 @@ from .concept import Concept
 from .edit import Edit
 from .errors import ExpungeError, unknown
 from .families import Precision, load
-from .files import check_writable, lines, sweep
+from .files import check_writable, home, lines, sweep
 from .lock import locked
 from .method import Method, scoped
 from .methods import method_class
@@ -51,9 +51,9 @@ def concept_sets() -> dict[str, Path]:
 
 def concept_set(name: str) -> list[str]:
     """The concepts of a named set, or of a text file with one a line. Raises ExpungeError if there is neither."""
-    if name not in concept_sets() and not Path(name).is_file():
+    if name not in concept_sets() and not home(name).is_file():
         raise unknown("concept set", name, concept_sets())
-    found = lines(concept_sets().get(name, Path(name)), "concepts")
+    found = lines(concept_sets().get(name, home(name)), "concepts")
     if not found:
         raise ExpungeError(f"{name} holds no concept; write one a line")
     return found

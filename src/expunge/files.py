@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def home(name: str | Path) -> Path:
+    """The path, with "~" for the user's own folder.
+
+    Raises ExpungeError for a text that no path can be: too long, with a NUL, or of a user who is not there.
+    """
+    try:
+        path = Path(name).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.stat()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExpungeError(f"{str(name)[:80]!a} can be no path: {reason}; give another") from error
+    return path
+
+
 def lines(path: Path, what: str) -> list[str]:
     """The lines of a UTF-8 text file but for empty ones and comments (#). Raises ExpungeError if it cannot be read."""
     try:
@@ -129,18 +144,48 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def parsed(text: str | bytes, what: str) -> Any:
+    """The value of a JSON text. Raises ExpungeError if it is none, nests without end, or holds half a character."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ExpungeError(f"{what} is not JSON: {error}") from error
+    return value
+
+
+SEAL = "sha256"
+"""The key under which files keep a hash of all else that they hold."""
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its seal."""
+    return {**value, SEAL: _digest(value)}
+
+
+def unbroken(value: Mapping[str, Any]) -> bool:
+    """Whether a JSON object is as it was sealed, or never was."""
+    own = _digest(value)
+    return bool(value.get(SEAL, own) == own)
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in value.items() if k != SEAL})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file of contiguous CPU copies of `tensors`; the key "sha256" covers tensors and metadata.
+    """A safetensors file of contiguous CPU copies of `tensors`; its seal covers tensors and metadata.
 
     Equal contents give equal bytes.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    sealed = metadata | {"sha256": _seal(tensors, metadata)}
+    about = metadata | {SEAL: _seal(tensors, metadata)}
     with whole(path) as temporary:
         try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, sealed)
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, about)
         except SafetensorError as error:
             raise OSError(str(error)) from error
         _order(temporary)
@@ -159,7 +204,7 @@ def _order(path: Path) -> None:
 
 
 def _seal(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
-    text = json.dumps({k: v for k, v in metadata.items() if k != "sha256"}, sort_keys=True)
+    text = json.dumps({k: v for k, v in metadata.items() if k != SEAL}, sort_keys=True)
     return hashlib.sha256((hash_tensors(tensors) + text).encode()).hexdigest()
 
 
@@ -170,7 +215,8 @@ PICKLES = (b"\x80", b"PK\x03\x04")
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """All tensors and the metadata.
 
-    Raises ExpungeError if the file is missing, a pickle, truncated, not safetensors, or does not match its sha256.
+    Raises ExpungeError if the file is missing, a pickle, truncated, not safetensors, does not match its sha256, or
+    holds numbers of a kind that weights are not.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -180,14 +226,17 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             head = file.read(4)
         with safe_open(path, framework="pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         if head.startswith(PICKLES):  # a safetensors file may start so too: its first bytes are a length
             raise Pickled(
                 f"{path} is a pickle, which can run code when opened; convert it to safetensors first"
             ) from error
         raise ExpungeError(f"cannot read {path}: {error}; expected a whole .safetensors file") from error
-    if "sha256" in metadata and metadata["sha256"] != _seal(tensors, metadata):
+    if SEAL in metadata and metadata[SEAL] != _seal(tensors, metadata):
         raise ExpungeError(f"{path} is damaged: its content does not match its sha256; copy or make it again")
+    for name, tensor in tensors.items():
+        if str(tensor.dtype).startswith(("torch.complex", "torch.float4")):
+            raise ExpungeError(f"{name} in {path} is of {tensor.dtype}, which no weight is; save it as float32")
     return tensors, metadata
 
 

@@ -6,6 +6,7 @@ run repeats one batch at most and a second run looks at nothing twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -55,10 +56,7 @@ class Gallery:
 
     def images(self, files: Sequence[str]) -> Tensor:
         """(n, 3, H, W) in [-1, 1]. Raises ExpungeError for one that is damaged."""
-        try:
-            return torch.cat([opened(self.folder / name, self.side) for name in files]).to(self.device)
-        except ExpungeError as error:
-            raise ExpungeError(f"{error}; if it is one of ours, remove it, and it is made again") from error
+        return torch.cat([opened(self.folder / name, self.side) for name in files]).to(self.device)
 
     def verdicts(self, judge: Judge) -> list[Verdict]:
         """The judge's verdicts, in the order of the requests."""
@@ -97,25 +95,39 @@ def _rows(features: Tensor) -> list[list[float]]:
     return [[float(f"{v:.6g}") for v in row] for row in features.tolist()]
 
 
+def sealed(text: str) -> str:
+    """A JSON list with a short hash of it as its last value."""
+    return f'{text[:-1]}, "{_seal(text.encode())}"]'
+
+
+def unsealed(line: bytes) -> bytes:
+    """What was sealed; nothing if it was not, or is not what it was."""
+    head, _, seal = line.rpartition(b', "')
+    text = head + b"]"
+    return text if seal == f'{_seal(text)}"]'.encode() else b""
+
+
+def _seal(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Store:
-    """A file of JSON lines [name, value]. A line that a kill cut short counts as none."""
+    """A file of JSON lines [name, value, seal]. A line that a kill cut short, or that is damaged, counts as none."""
 
     path: Path
 
     def read(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
-            try:
-                name, value = json.loads(line)
-                found[name] = value
-            except ValueError:
-                continue
-        return found
+        """Raises ExpungeError if there is something that cannot be read."""
+        try:
+            lines = self.path.read_bytes().split(b"\n") if self.path.exists() else ()
+        except OSError as error:
+            raise ExpungeError(f"cannot read {self.path}: {error.strerror}; remove it, and it is made again") from error
+        return dict(json.loads(text) for text in map(unsealed, lines) if text)
 
     def add(self, names: Sequence[str], values: Sequence[Any]) -> None:
         """One write. Raises ExpungeError if the disk is full or the folder cannot be written."""
-        text = "".join(json.dumps([n, v]) + "\n" for n, v in zip(names, values, strict=True))
+        text = "".join(sealed(json.dumps([n, v])) + "\n" for n, v in zip(names, values, strict=True))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:

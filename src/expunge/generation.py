@@ -102,8 +102,21 @@ def images(
             part = requests[start : start + batch]
             rngs = [torch.Generator().manual_seed(r.seed) for r in part]
             prompts = model.encode([r.prompt for r in part])
-            yield model.decode(rollout(model, prompts, steering, rngs, settings, scales(model, part, settings)))
+            made = model.decode(rollout(model, prompts, steering, rngs, settings, scales(model, part, settings)))
+            check_drawn(made, part)
+            yield made
             bar.update(len(part))
+
+
+def check_drawn(made: Tensor, requests: Sequence[Request]) -> None:
+    """Raises ExpungeError, with its request, for a picture that is NaN somewhere: it would be kept as a black one."""
+    bad = made.isnan().flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        asked = requests[bad[0]]
+        raise ExpungeError(
+            f"the picture of {asked.prompt!r}, seed {asked.seed}, is NaN; lower the guidance scale or an edit's, or use"
+            " --precision fp32"
+        )
 
 
 def scales(model: Model, requests: Sequence[Request], settings: Settings) -> float | Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from .errors import ExpungeError
+from .files import home
 
 NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<file>[\w./ -]+))?")
 
@@ -17,7 +18,7 @@ def located(name: str, suffixes: Collection[str], kind: str = "model") -> Path:
     Raises ExpungeError if the repository cannot be had, has no such file, or several of these suffixes and none is
     chosen.
     """
-    hub, path = NAME.fullmatch(name), Path(name).expanduser()
+    hub, path = NAME.fullmatch(name), home(name)
     local = path.exists() or path.parent.is_dir() or path.suffix in suffixes
     if hub is None or (local and not hub["file"]):
         return path

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from .errors import ExpungeError
 from .files import hash_tensors
 from .memo import Memo, Shelf
 from .scope import Layout
@@ -524,6 +525,18 @@ def guide(
 ) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022): e(0) + s [e(c) − e(0) + δ] + δ′; s may differ, (n, 1, 1, 1)."""
     return unconditional + (scale * (conditional - unconditional + inside) + outside)
+
+
+def check_finite(weights: Mapping[str, Tensor], where: str, then: str) -> None:
+    """Raises ExpungeError, with the name, for a weight that is NaN or infinite somewhere."""
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not _finite(weight):
+            raise ExpungeError(f"{name} in {where} holds NaN or infinite numbers; {then}")
+
+
+def _finite(tensor: Tensor) -> bool:
+    """A finite sum has finite terms, and takes a tenth of the time of looking at each."""
+    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(tensor.float().isfinite().all())
 
 
 @contextmanager

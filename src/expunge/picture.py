@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def read(path: Path) -> Image.Image:
+    """A picture in RGB. Raises ExpungeError if it is missing, damaged, or no picture."""
+    try:
+        with Image.open(path, formats=FORMATS) as first:
+            first.verify()  # a PNG's checksums, which nothing else looks at
+        with Image.open(path, formats=FORMATS) as picture:
+            return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ExpungeError(
+            f"cannot read the picture {path}: {error}; expected a whole PNG or JPEG file. If it is one of ours,"
+            " remove it, and it is made again"
+        ) from error
+
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
 def opened(path: Path, side: int | None = None) -> Tensor:
     """A picture as a square of that many pixels, or as it is: float32 (1, 3, H, W) in [-1, 1].
 
@@ -22,11 +39,8 @@ def opened(path: Path, side: int | None = None) -> Tensor:
     import numpy as np
     import torch
 
-    try:
-        picture = Image.open(path).convert("RGB")
-        picture = picture.resize((side, side), Image.Resampling.LANCZOS) if side else picture
-    except OSError as error:
-        raise ExpungeError(f"cannot read the picture {path}: {error}; expected a PNG or JPEG file") from error
+    picture = read(path)
+    picture = picture.resize((side, side), Image.Resampling.LANCZOS) if side else picture
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
 
 

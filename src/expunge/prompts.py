@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from .errors import ExpungeError
+from .files import parsed
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "caption", "text"),
@@ -46,9 +47,19 @@ def filled(template: str, values: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     for number, chosen in enumerate(itertools.product(*values.values())):
         columns = dict(zip(names, chosen, strict=True))
         try:
-            yield Row(template.format(**columns), number, columns=columns)
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            yield Row(_said(template, columns), number, columns=columns)
+        except (KeyError, ValueError) as error:
             raise ExpungeError(f"the template {template!r} asks for {error}; it can use {', '.join(names)}") from error
+
+
+def _said(template: str, columns: Mapping[str, str]) -> str:
+    """The template with {name} replaced, and {{ and }} as braces. Raises KeyError or ValueError for anything else."""
+    text = ""
+    for before, name, form, conversion in Formatter().parse(template):
+        if form or conversion:
+            raise ValueError(f"{name} in another form")
+        text += before + ("" if name is None else columns[name])
+    return text
 
 
 def rows(found: Iterator[Mapping[str, Any]], where: str) -> Iterator[Row]:
@@ -69,6 +80,8 @@ def rows(found: Iterator[Mapping[str, Any]], where: str) -> Iterator[Row]:
 def _number(value: Any, kind: type[int] | type[float], column: str, number: int, where: str) -> float:
     try:
         found = kind(value)
+        if isinstance(value, float) and found != value:
+            raise ValueError("no whole number")
     except (TypeError, ValueError, OverflowError) as error:
         raise ExpungeError(f"row {number + 1} of {where}: {column} is {value!r}, not a number") from error
     if not math.isfinite(found) or (kind is int and not 0 <= found < 2**63):
@@ -85,7 +98,7 @@ def of_file(path: Path) -> Iterator[Row]:
         raise ExpungeError(f"cannot read prompts from {path}: expected one of {', '.join(READERS)}")
     try:
         yield from rows(READERS[path.suffix](path), str(path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ExpungeError(f"cannot read prompts from {path}: {error}") from error
 
 
@@ -102,10 +115,7 @@ def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _object(line: str, path: Path, number: int) -> Mapping[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise ExpungeError(f"line {number + 1} of {path} is not JSON: {error}") from error
+    found = parsed(line, f"line {number + 1} of {path}")
     if not isinstance(found, dict):
         raise ExpungeError(f"line {number + 1} of {path} is not a JSON object with a prompt")
     return found

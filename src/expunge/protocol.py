@@ -83,7 +83,7 @@ class Protocol(BaseModel):
     about: str
     source: str
     prompts: Prompts
-    images: int = Field(1, ge=1, description="pictures of each prompt: its seed and those after it")
+    images: int = Field(1, ge=1, le=10_000, description="pictures of each prompt: its seed and those after it")
     steps: int = Field(50, ge=1, le=1000, description="scheduler steps")
     cfg: float | None = Field(None, description="guidance scale; none: the model's own")
     judges: dict[str, Any] = Field({}, description="judges by name, each with its kind and options")
@@ -130,10 +130,16 @@ def survey_cells(protocol: Protocol) -> list[Cell]:
     return chosen + [rate_cell(rate, "all", expected(rate, Row("", 0)), every) for rate in protocol.rates]
 
 
+MOST = 1_000_000
+"""Pictures that a protocol may ask for: a template of a few lists is soon without end."""
+
+
 def row_cells(protocol: Protocol) -> list[Cell]:
     """A cell for each rate, or for each value of its column."""
     found: dict[tuple[int, str, str | float], dict[Request, None]] = {}
-    for row in read_rows(protocol.prompts):
+    for number, row in enumerate(read_rows(protocol.prompts)):
+        if (number + 1) * protocol.images > MOST:
+            raise ExpungeError(f"the protocol {protocol.name} asks for more than {MOST} pictures; give fewer prompts")
         asked = [Request(row.prompt, row.seed + i, row.cfg) for i in range(protocol.images)]
         for k, rate in enumerate(protocol.rates):
             for subject in groups(rate, row):

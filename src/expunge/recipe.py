@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .concept import Concept
 from .errors import ExpungeError, unknown
+from .files import home
 from .yaml import parse
 
 M = TypeVar("M", bound=BaseModel)
@@ -70,7 +71,7 @@ def mapping(name: str, folder: Path, what: str) -> dict[str, Any]:
 
     Raises ExpungeError, with the nearest name, if there is none, or for what is no mapping.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = home(name if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml")
     if not path.is_file():
         raise unknown(what, name, sorted(p.stem for p in folder.glob("*.yaml")))
     try:

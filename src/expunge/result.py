@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from .score import Change, Score, paired, shifted
 
 Role = Literal["erased", "kept"]
@@ -66,8 +68,14 @@ class Result:
     def of(cls, row: Mapping[str, Any]) -> Result:
         """What `row` wrote. Raises KeyError, TypeError or ValueError for anything else."""
         own = {k: v for k, v in row.items() if k not in ("role", "change", "each")}
-        change = row["change"] and Change(**row["change"])
-        return cls(Score(**own), change, row["role"], read(row.get("each", "")))
+        found = _RESULT.validate_python({**row, "score": own, "each": read(row.get("each", ""))})
+        n, before = found.score.n, found.before if found.score.unit == "%" else None
+        if n < 1 or (before is not None and not 0 <= before * n <= n):
+            raise ValueError(f"{found.key} is no share of {n} pictures")
+        return found
+
+
+_RESULT = TypeAdapter(Result)
 
 
 def written(each: Each) -> str:

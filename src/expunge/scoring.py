@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .cell import Cell
 from .errors import ExpungeError
+from .files import home
 from .gallery import Gallery
 from .generation import Request, keep
 from .judge import Verdict
@@ -179,7 +180,7 @@ def reference(name: str, base: Gallery) -> Gallery:
     """
     if name in ("base", ""):
         return base
-    folder = base.folder.parent / "drawings" if name == "drawings" else Path(name).expanduser()
+    folder = base.folder.parent / "drawings" if name == "drawings" else home(name)
     files = (
         draw(folder, len(base))
         if name == "drawings"

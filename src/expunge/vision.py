@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 from . import smallworld
 from .errors import ExpungeError
-from .files import hash_tensors
+from .files import hash_tensors, home, parsed
 from .model import quiet
 
 
@@ -42,7 +41,7 @@ class Look:
 
 def where(model: str) -> str:
     """The small world's own CLIP, a local folder, or a hub id."""
-    return str(smallworld.path() / "clip") if model == "smallworld" else str(Path(model).expanduser())
+    return str(smallworld.sound("clip") / "clip") if model == "smallworld" else str(home(model))
 
 
 @cache
@@ -73,9 +72,11 @@ def look_of(model: str, side: int, folder: str = "") -> Look:
     file = cached_file(where(model), "preprocessor_config.json", subfolder=folder, **optional)
     if file is None:
         return Look(side)
-    about = json.loads(Path(file).read_text(encoding="utf-8"))
-    found = {key: tuple(about[f"image_{key}"]) for key in ("mean", "std") if f"image_{key}" in about}
-    return Look(side, **found)
+    about = parsed(Path(file).read_bytes(), file)
+    try:
+        return Look(side, *(tuple(map(float, about.get(f"image_{key}", (0.5,) * 3))) for key in ("mean", "std")))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ExpungeError(f"{file} says no means and deviations: {error}; download the model again") from error
 
 
 @cache

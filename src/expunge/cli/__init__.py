@@ -15,13 +15,21 @@ from . import erasing, files, judging, listing, looking, sweeping, worlds  # noq
 from .app import GIVEN, app, helping
 
 
+def readable(arguments: Sequence[str]) -> list[str]:
+    """The arguments. Raises ExpungeError for bytes that are no text."""
+    strange = [text for text in arguments if not text.isascii() and not text.encode(errors="ignore").decode() == text]
+    if strange:
+        raise ExpungeError(f"{strange[0]!a} is not UTF-8; write it so")
+    return [*arguments]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 2 for bad input, 130 or 143 after a signal."""
     usage_error: type[Exception] = typer.BadParameter.__bases__[0]
     try:
         if helping():
             sys.stdout = io.StringIO()  # the first process prints
-        GIVEN[:] = given = list(sys.argv[1:] if arguments is None else arguments)
+        GIVEN[:] = given = readable(sys.argv[1:] if arguments is None else arguments)
         code = typer.main.get_command(app).main(given, "expunge", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Interrupted as error:

@@ -93,7 +93,7 @@ def sharded(text: str) -> tuple[int, int]:
     i, slash, n = text.partition("/")
     if not text:
         return 0, 1
-    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+    if not (slash and i.isdecimal() and n.isdecimal() and len(text) < 20 and 1 <= int(i) <= int(n)):
         raise ExpungeError(f"--shard {text} should be i/n, such as 1/4, with i from 1 to n")
     return int(i) - 1, int(n)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,8 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ExpungeError, unknown
-from ..model import Model, quiet
+from ..files import home, parsed
+from ..model import Model, check_finite, quiet
 from ..team import here
 from .single_file import BESIDE, configuration, is_single, open_single
 
@@ -72,6 +72,8 @@ def load(
     adapter = _family(type(pipeline).__name__)
     try:
         opened = adapter(pipeline, where, dtype, mixed=precision == "mixed", name=model, offload=offload, sharded=fsdp)
+        for part, network in opened.parts().items():
+            check_finite(network.state_dict(), f"the part {part!r} of {model!r}", "download or save it again")
         _ = opened.hash  # of the weights as they are on disk, before any rounding to fp16
         if precision == "fp16":
             pipeline.to(dtype)
@@ -116,7 +118,7 @@ def _open(model: str, dtype: torch.dtype) -> Any:
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
-    file = Path(model).expanduser() if is_single(model) else None
+    file = home(model) if is_single(model) else None
     path = configuration(file) if file else _locate(model)
     try:
         index = _index(path)
@@ -174,9 +176,9 @@ def _locate(model: str) -> str:
     if model in ("smallworld", GOLD):
         from .. import smallworld
 
-        return str(smallworld.path())
-    looks_local = model.startswith((".", "/", "~")) or Path(model).exists() or model.count("/") != 1
-    folder = Path(model).expanduser()
+        return str(smallworld.sound(*smallworld.PIPELINE))
+    folder = home(model)
+    looks_local = model.startswith((".", "/", "~")) or folder.exists() or model.count("/") != 1
     if looks_local and not (folder / "model_index.json").is_file():
         raise ExpungeError(
             f"no model at {model!r}: expected 'smallworld', a folder with model_index.json, a .safetensors or"
@@ -191,8 +193,8 @@ def _index(path: str) -> dict[str, Any]:
     if not folder.is_dir():
         return _remote_index(path)
     try:
-        index: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        index: dict[str, Any] = parsed((folder / "model_index.json").read_bytes(), "it")
+    except (OSError, ExpungeError) as error:
         raise ExpungeError(f"cannot read {folder / 'model_index.json'}: {error}; save the model again") from error
     if not isinstance(index, dict):
         raise ExpungeError(f"{folder / 'model_index.json'} is not a JSON object; save the model again")

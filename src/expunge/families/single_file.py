@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import ExpungeError
+from ..files import home
 from ..model import quiet
 
 SUFFIXES = (".safetensors", ".ckpt")
@@ -15,7 +16,7 @@ SUFFIXES = (".safetensors", ".ckpt")
 
 def is_single(model: str) -> bool:
     """Whether that names a checkpoint's file rather than a folder or a hub id."""
-    return model.endswith(SUFFIXES) and Path(model).expanduser().is_file()
+    return model.endswith(SUFFIXES) and home(model).is_file()
 
 
 def configuration(file: Path) -> str:

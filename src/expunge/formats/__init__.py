@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..composed import Composed
 from ..edit import Edit
 from ..errors import ExpungeError, Pickled, unknown
-from ..files import hash_file, read_tensors
+from ..files import hash_file, parsed, read_tensors
 from ..format import Format
-from ..model import Model
+from ..model import Model, check_finite
 from .compvis import Compvis
 from .kohya import Kohya
 from .lora import METADATA, PEFT, Lora
@@ -75,23 +76,23 @@ def _tensors(path: Path, allow_pickle: bool) -> tuple[Mapping[str, Tensor], Mapp
 def _beside(path: Path) -> dict[str, str]:
     """What peft writes about a LoRA into a file of its own, in the form that diffusers writes into the LoRA's."""
     try:
-        about = json.loads((path.parent / "adapter_config.json").read_text(encoding="utf-8"))
+        about = parsed((path.parent / "adapter_config.json").read_bytes(), "adapter_config.json")
         return {METADATA: json.dumps({f"{PEFT}{key}": value for key, value in about.items()})}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ExpungeError, AttributeError):
         return {}
 
 
 def _fit(delta: Mapping[str, Tensor], model: Model, path: Path) -> None:
     """Raises ExpungeError unless every difference is finite and has the shape of the weight that it changes."""
-    base = model.parameters()
-    for name in delta:
+    base, whole = model.parameters(), delta if isinstance(delta, Composed) else Composed(delta)
+    for name in whole:
         try:
-            change = delta[name]
-            fits = change.shape == base[name].shape and bool(change.isfinite().all())
-        except (KeyError, IndexError, RuntimeError):  # no such weight, or factors that cannot be multiplied
+            fits = whole.shape(name) == tuple(base[name].shape)  # before it is composed: factors may claim any size
+        except (KeyError, ValueError):
             fits = False
         if not fits:
             raise ExpungeError(f"{name} in {path} does not fit {model.name!r}; open the model that it was made for")
+        check_finite({name: whole[name]}, str(path), "it is damaged, or was trained to no end")
 
 
 def _flat(found: Any) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from ..composed import Composed
 from ..edit import Edit
 from ..errors import ExpungeError
-from ..files import write_tensors
+from ..files import parsed, write_tensors
 from ..format import Format, consumed, factors, known, loss, modules, paired
 from ..low_rank import A, B
 from ..model import Model
@@ -74,10 +73,7 @@ def modern(key: str) -> str:
 
 def adapter(metadata: Mapping[str, str]) -> Mapping[str, Any]:
     """What a file says about its LoRA. Raises ExpungeError if that cannot be read."""
-    try:
-        found = json.loads(metadata.get(METADATA, "{}"))
-    except ValueError:
-        found = None
+    found = parsed(metadata.get(METADATA, "{}"), f"the file's {METADATA}")
     if not isinstance(found, dict):
         raise ExpungeError(f"the file's {METADATA} is no JSON object; save the LoRA again")
     if any(key.endswith("use_dora") and value for key, value in found.items()):
@@ -97,6 +93,6 @@ def scale(about: Mapping[str, Any], module: str, rank: int) -> float | None:
     own = about.get(f"{head}alpha_pattern") or {}
     try:
         alpha = float(next((a for m, a in own.items() if module.endswith(m)), about[f"{head}lora_alpha"]))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ExpungeError(f"the file says no number as {head}lora_alpha of {module}; save the LoRA again") from error
     return alpha * rank**0.5 if about.get(f"{head}use_rslora") else alpha

@@ -23,7 +23,7 @@ class World(Judge, Eye):
 
     @cached_property
     def network(self) -> Network:
-        return load_judge(smallworld.path())
+        return load_judge(smallworld.sound("judge"))
 
     def version(self) -> str:
         return hash_file(smallworld.path() / "judge" / "model.safetensors")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..auditing import document, run
 from ..families import Precision, load
-from ..files import write_json, write_text
+from ..files import sealed, write_json, write_text
 from ..model import Model
 from ..plan import Plan, plan
 from ..protocol import changed
@@ -40,7 +40,7 @@ def write(plan: Plan, base: Model, found: Sequence[Result], out: Path, command: 
     facts = Facts(plan, base, found, out, about, command)
     values = page(facts)
     texts = [render(f"{file.name}.j2", values) for file in files[1:]]
-    write_json(files[0], about)
+    write_json(files[0], sealed(about))
     for file, text in zip(files[1:], texts, strict=True):
         write_text(file, text)
     return Report(files, [*found], values["verdicts"], values["table"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from ..errors import ExpungeError
-from ..files import write_json, write_text
+from ..files import parsed, unbroken, write_json, write_text
 from ..result import Difference, Result, differences
 from ..summary import Summary, summary, training_time
 from .render import render
@@ -50,18 +51,59 @@ class Comparison:
         return differences(rows)
 
 
+class _Protocol(BaseModel):
+    name: str
+    rates: list[Any]
+
+
+class _Settings(BaseModel):
+    steps: int
+    cfg: float
+
+
+class _Cost(BaseModel):
+    seconds: float
+
+
+class _Edit(BaseModel):
+    cost: _Cost | None = None
+
+
+class _Row(BaseModel):
+    name: str
+    erased: list[str]
+    edits: list[_Edit] = []
+
+
+class _Audit(BaseModel):
+    """What is read of scores.json; of the scores, see `Result.of`."""
+
+    protocol: _Protocol
+    model: dict[str, Any]
+    settings: _Settings
+    judges: dict[str, Any]
+    metrics: list[Any]
+    requests: str
+    pictures: int
+    rows: list[_Row]
+    scores: list[dict[str, Any]]
+
+
 def read(folder: Path) -> tuple[dict[str, Any], list[Result]]:
     """What an audit left. Raises ExpungeError if the folder holds none, or one of another version."""
     file = folder / "scores.json"
+    again = "run it again, which makes no picture twice"
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
-        return about, [Result.of(row) for row in about["scores"]] if about["rows"] else []
+        about = parsed(file.read_bytes(), f"the audit {file}")
+        _Audit.model_validate(about)
+        found = [Result.of(row) for row in about["scores"]]
     except FileNotFoundError as error:
         raise ExpungeError(f"no audit in {folder}: expected {file}; run `expunge audit --out {folder}`") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExpungeError(
-            f"cannot read the audit {file}: {error!r}; run it again, which makes no picture twice"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ExpungeError) as error:
+        raise ExpungeError(f"cannot read the audit {file}: {' '.join(str(error).split())[:200]}; {again}") from error
+    if not unbroken(about):
+        raise ExpungeError(f"the audit {file} is damaged: it does not match its sha256; {again}")
+    return about, found
 
 
 def same(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from PIL import Image
-
 from ..gallery import Gallery
 from ..generation import Request
 from ..judge import Judge
+from ..picture import read
 from ..plan import Plan
 from ..scoring import Seen
 
@@ -84,10 +83,9 @@ class Pictures:
 
 def small(path: Path) -> str:
     """A picture as a data address: WebP, at most SIDE pixels wide and high."""
-    with Image.open(path) as picture:
-        picture.thumbnail((SIDE, SIDE))
-        file = io.BytesIO()
-        picture.convert("RGB").save(file, "WEBP", quality=88)
+    picture, file = read(path), io.BytesIO()
+    picture.thumbnail((SIDE, SIDE))
+    picture.save(file, "WEBP", quality=88)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -26,7 +26,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from .. import __version__
 from ..errors import ExpungeError
-from ..files import write_json, write_tensors, write_text
+from ..files import parsed, write_json, write_tensors, write_text
 from ..model import quiet
 from ..rng import derive, torch_rng
 from ..training import Snapshots, Trainer, Training, fingerprint, train
@@ -555,7 +555,7 @@ PLAN = ".plan.json"
 def _claim(out: Path, plan: Plan) -> None:
     """Notes the plan in an empty or unfinished folder; refuses the folder of another one."""
     if (out / PLAN).exists():
-        if json.loads((out / PLAN).read_text(encoding="utf-8")) != plan.row():
+        if parsed((out / PLAN).read_bytes(), str(out / PLAN)) != plan.row():
             raise ExpungeError(f"{out} holds an unfinished world of another plan; repeat its options or remove it")
     elif out.is_dir() and any(out.iterdir()) and not _finished(out, plan):
         raise ExpungeError(f"{out} is not empty and holds no world of this plan; choose another --out")
@@ -565,10 +565,10 @@ def _claim(out: Path, plan: Plan) -> None:
 def _finished(out: Path, plan: Plan) -> bool:
     """A whole world of this plan, to which a gold standard may be added. Raises ExpungeError if it is damaged."""
     try:
-        recorded = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        recorded = parsed((out / "provenance.json").read_bytes(), "provenance.json")
+    except (OSError, ExpungeError):
         return False
-    if recorded.get("plan") != plan.row():
+    if not isinstance(recorded, dict) or recorded.get("plan") != plan.row():
         return False
     sound, found = verify(out)
     if not sound:

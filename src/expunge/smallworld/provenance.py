@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..errors import ExpungeError
 from ..files import hash_file, write_json
-
-NAME = "provenance.json"
+from . import NAME, check
 
 
 def record(folder: Path, command: str, plan: dict[str, Any]) -> None:
@@ -27,14 +26,6 @@ def _counts(path: Path, folder: Path) -> bool:
 def verify(folder: Path) -> tuple[bool, str]:
     """Whether every recorded file is there with its hash, and what was found."""
     try:
-        recorded: dict[str, str] = json.loads((folder / NAME).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError) as error:
-        return False, f"{folder / NAME} cannot be read: {error}"
-    wrong = [name for name, digest in recorded.items() if not _matches(folder / name, digest)]
-    if wrong:
-        return False, f"{wrong[0]} is missing or damaged; install or build it again"
-    return True, f"{len(recorded)} files, hashes as recorded"
-
-
-def _matches(path: Path, digest: str) -> bool:
-    return path.is_file() and hash_file(path) == digest
+        return True, f"{check(folder)} files, hashes as recorded"
+    except ExpungeError as error:
+        return False, str(error)
