@@ -426,13 +426,9 @@ def test_any_parquet(place: Path) -> None:
 
 Words = st.sampled_from([*PRESETS, *INSTRUMENTS, "imagenette", "esd-x", "key", "above", "equals"])
 Glue = st.sampled_from([",", "=", " = ", " + ", ":", "[", "]", "{", "}", "->", "/", ".", "0.5", "1e999"])
-    [",", "=", " = ", " + ", ":", "[", "]", "{", "}", "->", "/", ".", "0.5", "1e999", "x.safetensors"]
-)
 Phrases = [text for text in NASTY if isinstance(text, str)]
 Parts = Words | Glue | st.text(max_size=4) | st.sampled_from([*Phrases, ".safetensors"])
 Texts = st.lists(Parts, max_size=6).map("".join)
-    "".join
-)
 
 
 @fuzz
@@ -464,7 +460,9 @@ def test_any_model_name(model: str) -> None:
 
 
 @fuzz
-@given(prompt=st.text(max_size=80) | st.sampled_from(Phrases).filter(lambda text: text != "\ud800"), seed=st.integers(0, 2**63 - 1))
+@given(
+    prompt=st.text(max_size=80) | st.sampled_from(["../../x", "/etc/passwd", "", "\0"]), seed=st.integers(0, 2**63 - 1)
+)
 @example(prompt="../../../etc/passwd", seed=0)
 def test_pictures_and_edits_stay_in_their_folder(world: Model, prompt: str, seed: int) -> None:
     """Names are letters, digits and dashes, whatever is asked for."""
