@@ -34,7 +34,7 @@ def whole(path: Path) -> Iterator[Path]:
         _touch(temporary)
         mode = temporary.stat().st_mode
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         yield temporary
         temporary.chmod(mode)  # some writers replace the file by a private one
@@ -42,7 +42,7 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -77,11 +77,13 @@ def check_writable(path: Path) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, f"no permission to write into {folder}")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> ExpungeError:
-    return ExpungeError(f"cannot write {path}: {error.strerror or error}; free some space or choose another --out")
+def unwritable(path: Path, error: Exception) -> ExpungeError:
+    """What is told of a file that could not be written."""
+    reason = getattr(error, "strerror", None) or error
+    return ExpungeError(f"cannot write {path}: {reason}; free some space or choose another --out")
 
 
 def _sync(path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .errors import ExpungeError
-from .files import hash_file
+from .files import hash_file, unwritable
 from .generation import Request, batched
 from .judge import Eye, Judge, Verdict
 from .picture import opened
@@ -133,7 +133,7 @@ class Store:
             with self.path.open("ab") as file:
                 file.write(b"\n" * self._torn() + text.encode())
         except OSError as error:
-            raise ExpungeError(f"cannot write {self.path}: {error.strerror or error}; free some space") from error
+            raise unwritable(self.path, error) from error
 
     def _torn(self) -> bool:
         """Whether the last line was cut short."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,7 +18,7 @@ from .app import GIVEN, app, helping
 
 def readable(arguments: Sequence[str]) -> list[str]:
     """The arguments. Raises ExpungeError for bytes that are no text."""
-    strange = [text for text in arguments if not text.isascii() and not text.encode(errors="ignore").decode() == text]
+    strange = [text for text in arguments if re.search("[\ud800-\udfff]", text)]
     if strange:
         raise ExpungeError(f"{strange[0]!a} is not UTF-8; write it so")
     return [*arguments]

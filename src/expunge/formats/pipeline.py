@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from ..edit import Edit
 from ..errors import ExpungeError
+from ..files import unwritable
 from ..format import Format
 from ..model import Model, quiet
 
@@ -31,7 +32,7 @@ class Folder(Format):
                 model.pipeline.save_pretrained(part, safe_serialization=True)
             part.replace(path)
         except (OSError, SafetensorError) as error:
-            raise ExpungeError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+            raise unwritable(path, error) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return ""
