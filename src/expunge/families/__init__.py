@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +48,19 @@ def default_precision(device: str) -> Precision:
     return "mixed" if fast else "fp32"
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection inside the block: while libraries are imported it finds little, and takes a quarter."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@uncollected()
 def load(
     model: str | Path = "smallworld",
     *,
