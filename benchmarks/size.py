@@ -1,12 +1,20 @@
 """Memory and time at real size: pipelines of published shapes with random weights, nothing downloaded.
 
     python benchmarks/size.py [--size sd1|sdxl|flux]... [--batch N]... [--steps 3] [--lora-rank R] [--json FILE]
+    python benchmarks/size.py --compare [--size sd1] [--pixels 256] [--batch N]... [--steps 3] [--json FILE]
 
 For each size and batch, each in a process of its own: seconds of a gradient step of ESD on cross-attention (renoised
 trajectory, so a step is four forward-equivalents and a backward) and the peak memory, plain, with --checkpointing, with
 --offload and with both; and UCE's seconds for 1 and 100 concepts. Memory is the peak of what tensors hold: CUDA's own
 count; on a CPU, which --offload does not help, counted at each operation, and beside it the process's peak resident
 size, in which the CPU's libraries keep copies of their own. The machine is named.
+
+--compare: samples a second of the published ESD loop (race.py's: two copies of the network, batch 1, a fresh rollout of
+50 steps for each sample), of `esd-x`, and of the bare passes that a sample of it cannot do without, at the same batch:
+two rows of the frozen network, and a row forward and backward. All three in one process, taking turns, and bf16. The
+published sample is composed: 24.5 guided steps, which a rollout has on average, and a gradient step, each measured.
+`esd-x` is measured from its second gradient step on; its 320 passes of start-up, two fifths of a pass for each of its
+800 samples, are added. 512 pixels, or as given: on a CPU a pass at 512 takes seconds.
 """
 
 from __future__ import annotations
@@ -16,19 +24,24 @@ import json
 import multiprocessing
 import platform
 import resource
+import statistics
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from race import Published
+from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from expunge import smallworld
 from expunge.concept import Concept
 from expunge.families import _family, place
+from expunge.method import scoped
 from expunge.methods.esd import ESD
 from expunge.methods.uce import UCE
 from expunge.model import Model, quiet
@@ -207,6 +220,66 @@ def closed(size: str, device: str, concepts: int) -> dict[str, Any]:
     }
 
 
+def sized(size: str, device: str, pixels: int) -> Model:
+    """The pipeline for pictures of that side."""
+    model = built(size, device)
+    model.denoiser.register_to_config(sample_size=pixels // 8)  # type: ignore[operator]
+    return model
+
+
+def published(model: Model) -> dict[str, Callable[[], Any]]:
+    """A guided step of the published rollout, and its gradient step."""
+    loop, t = Published(model, "car", 1e-5, 1.0, 0), torch.tensor(500)
+    return {"rolls": lambda: loop.rolled(1), "learns": lambda: loop.learn(loop.model.noise(1, loop.rng), t)}
+
+
+def bare(model: Model, batch: int) -> Callable[[], Any]:
+    """Two rows of the frozen network and one of the student for each sample, and nothing else."""
+    own = {name: w.detach().clone().requires_grad_() for name, w in scoped(model, "xattn").items()}
+    x = model.noise(batch, torch.Generator().manual_seed(0)).to(model.dtype)
+    text, t = model.encode(["car"] * batch).tensors["text"].to(model.dtype), torch.tensor(500, device=model.device)
+
+    def run() -> None:
+        with torch.no_grad():
+            model.denoiser(torch.cat([x, x]), t, torch.cat([text, text]))
+        torch.autograd.grad(functional_call(model.denoiser, own, (x, t, text)).sample.sum(), [*own.values()])
+
+    return run
+
+
+def compare(size: str, device: str, batch: int, steps: int, pixels: int) -> dict[str, Any]:
+    """Seconds of a sample: published, ours, and bare passes, in turn."""
+    model = sized(size, device, pixels)
+    runs, times = {**published(model), "bare": bare(model, batch)}, defaultdict[str, list[float]](list)
+    mark = time.monotonic()
+
+    def note(*_: Any) -> None:
+        nonlocal mark
+        times["ours"].append(time.monotonic() - mark)
+        for name, run in runs.items():
+            start = time.monotonic()
+            run()
+            torch.zeros((), device=model.device).item()  # waits for the device
+            times[name].append(time.monotonic() - start)
+        mark = time.monotonic()
+
+    ESD(steps=steps + 1, batch=batch, grid=1, latents=1, lr=1e-5).fit(model, [Concept(name="car")], on_step=note)
+    median = {name: statistics.median(t[1:]) for name, t in times.items()}
+    each = {"published": 24.5 * median["rolls"] + median["learns"], "bare": median["bare"] / batch}
+    each["ours"] = median["ours"] / batch + 0.4 * each["bare"] / 5
+    return {"size": size, "batch": batch, "pixels": pixels, **each, "times": each["published"] / each["ours"],
+            "of bare": each["bare"] * batch / median["ours"], "device": named(model.device)}  # fmt: skip
+
+
+def copies(size: str, device: str, pixels: int) -> dict[str, Any]:
+    """Peak memory of the published loop."""
+    model = sized(size, device, pixels)
+    with Held(model) as held:
+        for run in published(model).values():
+            run()
+    return {"size": size, "pixels": pixels, "loop": "published", **held.peak(), "device": named(model.device)}
+
+
 def named(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -236,8 +309,35 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--lora-rank", type=int)
+    parser.add_argument("--compare", action="store_true", help="with the published loop and bare passes")
+    parser.add_argument("--pixels", type=int, default=512, help="compare: side of the pictures")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    rows = compared(options) if options.compare else measured(options)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+def compared(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds of a sample, batch by batch, and the published loop's memory."""
+    rows = []
+    for size in options.size or ["sd1"]:
+        rows.append(alone(copies, size, options.device, options.pixels))
+        print(f"{size} {options.pixels} px, published: {told(rows[-1])}", flush=True)
+        for batch in options.batch or [1, 4, 16]:
+            r = alone(compare, size, options.device, batch, options.steps, options.pixels)
+            rows.append(r)
+            print(
+                f"{size} {options.pixels} px batch {batch:2}: a sample takes {r['published']:.2f} s published,"
+                f" {r['ours']:.2f} s ours, {r['bare']:.2f} s of bare passes; {r['times']:.1f}x the samples,"
+                f" {r['of bare']:.0%} of bare passes' rate  ({r['device']})",
+                flush=True,
+            )
+    return rows
+
+
+def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Gradient steps under each flag, and closed forms."""
     rows = []
     for size in options.size or ["sd1"]:
         for batch in options.batch or [1, 4]:
@@ -252,8 +352,7 @@ def main() -> None:
             found = alone(closed, size, options.device, concepts)
             rows.append(found)
             print(f"{size} UCE, {concepts} concepts: {found['seconds']:.2f} s, {told(found)}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    return rows
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--rounds 5] [--json FILE]
 
 In each round, one after the other, each in a process of its own: `expunge --help`; the libraries alone (torch and
-diffusers' pipeline, which no start of `erase` can undercut); and `expunge erase car` until it tells its cost (libraries
+diffusers' pipeline, which are what they are); and `expunge erase car` until it tells its cost (libraries
 and model are there, and a pass was timed), and until the first gradient step is done (the preset's 58 clean latents are
 rolled out by then). Printed are the least, the median and the most seconds of each.
 """

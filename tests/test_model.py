@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscr
 from safetensors.torch import load_file, save_file
 
 from conftest import TinyModel
+from expunge.errors import ExpungeError
 from expunge.families import Precision, load
 from expunge.generation import Settings, rollout
 from expunge.model import Condition, Model
@@ -104,3 +106,15 @@ def test_condition_rows(world: Model) -> None:
     again = Condition.cat([both[[0]], both[[1]]])
     assert len(again) == 2
     assert torch.equal(again.tensors["text"], both.tensors["text"])
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_loading_leaves_garbage_collection_as_it_was(collecting: bool) -> None:
+    """Also when it fails."""
+    try:
+        gc.enable() if collecting else gc.disable()
+        with pytest.raises(ExpungeError):
+            load("./nowhere")
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()

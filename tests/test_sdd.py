@@ -84,3 +84,11 @@ QUICK = {"steps": 1000, "schedule": "constant", "warmup": 0, "ema": 0.998}
 @pytest.mark.parametrize(("name", "own"), [("sdd-2023", LONG), ("sdd-fast-2023", QUICK)])
 def test_presets_are_the_published_values(name: str, own: dict[str, object]) -> None:
     assert SDD(**preset(name).options).model_dump() == SDD(ema=0.9).model_dump() | PAPER | own
+
+
+def test_sdd_x_is_the_faster_setting_four_samples_a_step() -> None:
+    """As many samples, as far at the same rate for each, averaged over as many."""
+    fast = SDD(**preset("sdd-fast-2023").options)
+    assert fast.ema is not None
+    four = {"batch": 4, "steps": fast.steps // 4, "lr": 4 * fast.lr, "ema": round(fast.ema**4, 3)}
+    assert SDD(**preset("sdd-x").options) == fast.model_copy(update={**four, "trajectory": "pool", "grid": 10})
