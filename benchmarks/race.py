@@ -70,7 +70,7 @@ class Published:
 
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
         with self.model.autocast():
-            out: Tensor = network(x_t, t, encoder_hidden_states=text, return_dict=False)[0]
+            out: Tensor = network(x_t.to(self.model.dtype), t, encoder_hidden_states=text, return_dict=False)[0]
         return out.float()
 
     @torch.no_grad()
@@ -244,7 +244,7 @@ def conclude(rows: Sequence[Row]) -> None:
     missed = [a["seed"] for a, _ in pairs if not a["there"]]
     if missed:
         print(f"published is not there at seeds {missed}: each ratio is a lower bound")
-    print(f"ours needs {ratio([a['seconds'] for a, _ in pairs], [finite(b) for _, b in pairs])} seconds")
+    print(f"seconds, ours: {ratio([a['seconds'] for a, _ in pairs], [finite(b) for _, b in pairs])}")
     early = [f"{a['touched'] / b['touched']:.0f}x" for a, b in pairs if a["touched"] and b["touched"]]
     print(f"by the first moment at the goal: {', '.join(early) or 'none'}")
 
