@@ -15,6 +15,7 @@ two rows of the frozen network, and a row forward and backward. All three in one
 published sample is composed: 24.5 guided steps, which a rollout has on average, and a gradient step, each measured.
 `esd-x` is measured from its second gradient step on; its 320 passes of start-up, two fifths of a pass for each of its
 800 samples, are added. 512 pixels, or as given: on a CPU a pass at 512 takes seconds.
+torch.compile is left out: on a CPU compiling the small world's denoiser alone took longer than an erasure.
 """
 
 from __future__ import annotations
