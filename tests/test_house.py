@@ -14,8 +14,8 @@ import expunge
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
-    {"errors", "rng", "signals", "team"},
-    {"files"},
+    {"errors", "rng", "team"},
+    {"files", "signals"},
     {"yaml", "concept", "score", "picture", "original", "prompts", "hub"},
     {"lock", "memo", "scope", "training", "recipe", "low_rank", "result"},
     {"model", "composed", "summary"},

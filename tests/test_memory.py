@@ -12,8 +12,10 @@ import together
 from conftest import TinyModel
 from expunge.concept import Concept
 from expunge.erasure import run
+from expunge.generation import Request, Settings, generate
 from expunge.methods.esd import ESD
 from expunge.model import Model
+from expunge.picture import opened
 from expunge.team import ALONE
 from expunge.training import Snapshots, Trainer
 
@@ -89,3 +91,22 @@ def test_two_thousand_steps_hold_what_two_hundred_do(tiny: TinyModel, tmp_path: 
 
     run(tiny(), method, [Concept(name="car")], tmp_path / "car.safetensors", on_step=look)
     assert held[2000] <= 1.02 * held[200]
+
+
+def test_pictures_come_in_pieces_where_memory_is_short(
+    tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same files, as near as sums in another order allow."""
+    requests, settings = [Request("a cat", seed) for seed in range(6)], Settings(steps=3)
+    model, small = tiny(), tiny()
+    confined = Small(small, 3)
+    names = [
+        [row["file"] for row in generate(m, requests, settings, tmp_path / name)]
+        for m, name in ((model, "whole"), (small, "pieces"))
+    ]
+    assert names[0] == names[1]
+    assert confined.refused
+    assert "out of memory" in capsys.readouterr().err
+    for name in names[0]:
+        whole, pieces = (opened(tmp_path / folder / name) for folder in ("whole", "pieces"))
+        assert (whole - pieces).abs().max() <= 2.01 / 127.5

@@ -164,13 +164,15 @@ def run(
     on_step: OnStep | None = None,
     marks: Mapping[int, Path] | None = None,
     trackers: Sequence[Any] = (),
+    team: Team | None = None,
 ) -> Edit:
     """Fits, saves the edit at `out`, and removes the snapshot; `marks` are files of the edit after so many steps.
 
     What the run did at each step is beside the edit, in its name with the ending .jsonl, and told to Accelerate's
-    `trackers`. Raises ExpungeError if another run writes there.
+    `trackers`. Processes that a launcher started do it together, unless `team` says otherwise. Raises ExpungeError if
+    another run writes there.
     """
-    snapshot, team = check_output(out, resume), here(model.device)
+    snapshot, team = check_output(out, resume), team or here(model.device)
     log = RunLog(log_path(out), method.describe(model, concepts, seed), model.device, team, trackers)
 
     def stepped(trainer: Trainer, loss: float) -> None:

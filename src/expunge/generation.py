@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from .model import Condition, Model
 from .picture import grid
 from .signals import obey, stop_signals
 from .steering import Run, Steering
+from .training import fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +97,25 @@ def guided(
 def images(
     model: Model, requests: Sequence[Request], settings: Settings, *, batch: int = 0, label: str = "generating"
 ) -> Iterator[Tensor]:
-    """Images (n, 3, H, W) in [-1, 1], `batch` at a time (0: `model.rows`), in the order of the requests."""
+    """Images (n, 3, H, W) in [-1, 1], `batch` at a time (0: `model.rows`), in the order of the requests.
+
+    Where memory runs out, a batch goes through the networks in pieces.
+    """
     batch, steering = batch or model.rows, Steering.of(model, settings.guidance)
     with tqdm(total=len(requests), desc=label, unit="image", disable=not requests) as bar:
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
-            rngs = [torch.Generator().manual_seed(r.seed) for r in part]
-            prompts = model.encode([r.prompt for r in part])
-            made = model.decode(rollout(model, prompts, steering, rngs, settings, scales(model, part, settings)))
+            made = fitted(partial(painted, model, part, steering, settings), model.lighter, bar)
             check_drawn(made, part)
             yield made
             bar.update(len(part))
+
+
+def painted(model: Model, requests: Sequence[Request], steering: Steering, settings: Settings) -> Tensor:
+    """The images of one batch."""
+    rngs = [torch.Generator().manual_seed(r.seed) for r in requests]
+    prompts = model.encode([r.prompt for r in requests])
+    return model.decode(rollout(model, prompts, steering, rngs, settings, scales(model, requests, settings)))
 
 
 def check_drawn(made: Tensor, requests: Sequence[Request]) -> None:

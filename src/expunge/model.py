@@ -265,7 +265,8 @@ class Model(ABC):
         """Images in [-1, 1], float32 of shape (n, 3, H, W)."""
         scale, shift = self._normal()
         with self.working("vae"), self.autocast():
-            images: Tensor = self._vae().decode((x_0 / scale + shift).to(self.pipeline.vae.dtype)).sample
+            vae, z = self._vae(), (x_0 / scale + shift).to(self.pipeline.vae.dtype)
+            images = torch.cat([vae.decode(part).sample for part in z.chunk(self.pieces)])
         return images.float().clamp(-1, 1)
 
     @torch.no_grad()

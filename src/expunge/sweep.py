@@ -40,6 +40,7 @@ from .method import Method
 from .model import Model
 from .protocol import Protocol, changed, protocol
 from .recipe import Recipe, mapping, preset, validated
+from .team import ALONE
 from .training import Snapshots, fingerprint
 from .variant import Variant, combined
 
@@ -236,7 +237,7 @@ def run(sweep: Sweep, p: Point, base: Model, out: Path) -> None:
     """One erasure, with its snapshots; an unfinished one goes on."""
     forget(out / p.file, p, base, absent(sweep, p, base, out))
     marks = {k: out / marked(p, k) for k in sweep.snapshots}
-    erase(base, p.method, p.concepts, out / p.file, seed=p.seed, resume=True, marks=marks)
+    erase(base, p.method, p.concepts, out / p.file, seed=p.seed, resume=True, marks=marks, team=ALONE)
 
 
 def there(sweep: Sweep, out: Path) -> list[Made]:

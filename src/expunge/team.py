@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def here(device: torch.device) -> Team:
     """The processes that a launcher started, this one among them; this one alone, if none did."""
     from accelerate import PartialState
 
-    state = PartialState(cpu=device.type == "cpu")
+    state = PartialState(cpu=device.type == "cpu", timeout=timedelta(days=30))  # a launcher ends those who are left
     return Team(state.process_index, state.num_processes)
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -255,7 +255,10 @@ def train(
     return trainer.result()
 
 
-def fitted(work: Callable[[], None], lighter: Callable[[], str], bar: tqdm[Any]) -> None:
+T = TypeVar("T")
+
+
+def fitted(work: Callable[[], T], lighter: Callable[[], str], bar: tqdm[Any]) -> T:
     """Does the work, lighter each time that memory runs out."""
     while True:
         try:

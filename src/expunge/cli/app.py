@@ -69,7 +69,12 @@ def say(text: str) -> None:
 
 def helping() -> bool:
     """Whether a launcher made this process one of several, and not their first."""
-    return os.environ.get("RANK", "0") != "0"
+    return processes()[0] > 0
+
+
+def processes() -> tuple[int, int]:
+    """This process's rank, and how many torchrun started."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def opened(model: str, device: str = "auto", precision: str = "auto", **more: bool) -> Model:

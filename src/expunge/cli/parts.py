@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ExpungeError, unknown
-from .app import say, show
+from .app import processes, say, show
 
 if TYPE_CHECKING:
     from ..cluster import Job
@@ -61,10 +60,12 @@ class Parts:
         if self.engine == "ray":
             self.spread(out, jobs, gpu=base.device.type == "cuda")
         elif self.own()[1] > 1:
+            from ..team import here
+
             if self.leads and processes()[1] > 1:
                 say(f"{processes()[1]} processes, each with a part of its own")
             make(self.own())
-            wait()
+            here(base.device).highest(0)  # all are done
         return self.leads and not self.shard
 
     def spread(self, out: Path, jobs: Callable[[], Sequence[Job]], *, gpu: bool) -> None:
@@ -96,18 +97,3 @@ def sharded(text: str) -> tuple[int, int]:
     if not (slash and i.isdecimal() and n.isdecimal() and len(text) < 20 and 1 <= int(i) <= int(n)):
         raise ExpungeError(f"--shard {text} should be i/n, such as 1/4, with i from 1 to n")
     return int(i) - 1, int(n)
-
-
-def processes() -> tuple[int, int]:
-    """This process's rank, and how many torchrun started."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-def wait() -> None:
-    """Until all of torchrun's processes are here."""
-    if processes()[1] > 1:
-        from datetime import timedelta
-
-        from accelerate import PartialState
-
-        PartialState(cpu=True, timeout=timedelta(days=30)).wait_for_everyone()
