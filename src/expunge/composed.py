@@ -20,6 +20,8 @@ from .low_rank import A, B
 from .rng import torch_rng
 
 ROWS, VALUES = ".rows", ".values"
+NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+"""Kinds of numbers that weights are computed in."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,14 @@ class Composed(Mapping[str, Tensor]):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a weight, without composing it. Raises KeyError or ValueError if what is stored does not fit together."""
+        kinds = {self.stored[key].dtype for key in (name, name + A, name + B, name + VALUES) if key in self.stored}
+        if len(kinds) != 1 or not kinds <= NUMBERS:
+            raise ValueError(f"{name} is no weight's difference")
         if name in self.stored:
             return tuple(self.stored[name].shape)
         if name + A in self.stored:
             a, b = self.stored[name + A], self.stored[name + B]
-            if min(a.ndim, b.ndim) < 2 or a.dtype != b.dtype or b.shape[1:].numel() != len(a):
+            if min(a.ndim, b.ndim) < 2 or b.shape[1:].numel() != len(a):
                 raise ValueError(f"the factors of {name} do not fit")
             return (len(b), *a.shape[1:])
         rows, values = self.stored[name + ROWS], self.stored[name + VALUES]

