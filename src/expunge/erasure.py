@@ -109,7 +109,7 @@ def counted(device: torch.device, processes: int | None) -> Team:
     if processes not in (None, team.size):
         raise ExpungeError(
             f"{team.size} process{'es' * (team.size > 1)} started, not {processes}: the launcher did not start the"
-            f" others; use torchrun --standalone --nproc_per_node {processes} -m expunge …"
+            f" others; use torchrun --standalone --nproc_per_node {processes} -m -- expunge …"
         )
     return team
 

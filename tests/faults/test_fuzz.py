@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from expunge import formats, picture
 from expunge.cli import readable
-from expunge.cli.judging import sharded
+from expunge.cli.parts import sharded
 from expunge.concept import filled
 from expunge.edit import Edit, scaled
 from expunge.erasure import build_method, concept_set, concepts_of
