@@ -6,8 +6,8 @@
 `published` is the paper's loop as its code has it, in plain torch, in the few functions below: two copies of the
 network, batch 1, for each step a fresh rollout of the student on 50 DDIM steps at s = 3 to a uniform place, t uniform
 inside that place's interval, two separate predictions of the teacher, Adam. `ours` is ESD.fit with the options of the
-preset `esd-x`, but for those of --set. Both erase an artist from cross-attention at the same η (3, as `esd-x-3`: at η =
-1 the published loop erases her on some seeds only) and in the same precision.
+preset `esd-x-fast`, but for those of --set. Both erase an artist from cross-attention at the same η (3, as `esd-x-3`:
+at η = 1 the published loop erases her on some seeds only) and in the same precision.
 
 `same`: the same learning rate on both sides, with every other setting as published. The published 1e-5 is for 860 M
 weights and 1000 steps; the small world's denoiser, two hundred times smaller, does not move at it: 1e-3 is the rate of
@@ -117,7 +117,7 @@ class Watch:
     model: Model
     own: Sequence[Cell]
     limit: float = math.inf
-    next: int = 8
+    next: int = 4
     stay: int = 3
     log: list[tuple[int, float, float]] = field(default_factory=list)
     run: Any = None
@@ -182,7 +182,7 @@ class Race:
     def learn(self, loop: str, lr: float, seed: int, on_step: OnStep) -> None:
         """A whole run of either side, or until Enough."""
         if loop == OURS:
-            method = build_method(preset("esd-x"), {**self.options, "lr": lr, "steps": self.steps})
+            method = build_method(preset("esd-x-fast"), {**self.options, "lr": lr, "steps": self.steps})
             method.fit(self.model, [Concept(name=ARTIST)], seed=seed, on_step=on_step)
             return
         published = Published(self.model, ARTIST, lr, self.options["eta"], seed)
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="the rate, or where its search begins")
     parser.add_argument("--rates", type=float, nargs=2, help="tuned: the best rates, if they are known")
     parser.add_argument("--eta", type=float, default=3.0)
-    parser.add_argument("--set", action="append", default=[], dest="changes", help="key=value of esd-x's options")
+    parser.add_argument("--set", action="append", default=[], dest="changes", help="key=value of esd-x-fast's options")
     parser.add_argument("--pictures", type=int, default=18, help="of each object; six tenths more of each artist")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

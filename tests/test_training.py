@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError
 from expunge.rng import torch_rng
+from expunge.signals import stop_signals
 from expunge.training import Loss, Snapshots, Trainer, Training, train
 
 
@@ -128,3 +130,14 @@ def test_a_flipped_bit_in_a_snapshot_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(bytes(data))
     with pytest.raises(ExpungeError, match="damaged"):
         keeper.load(trainer)
+
+
+def test_a_second_signal_acts_as_usual() -> None:
+    """One is noted, the next one ends the run at once; afterwards everything is as before."""
+    before = signal.getsignal(signal.SIGINT)
+    with stop_signals() as received:
+        signal.raise_signal(signal.SIGINT)
+        assert received == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
