@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from expunge.concept import Concept
@@ -16,7 +17,7 @@ from expunge.method import scoped
 from expunge.methods import METHODS
 from expunge.model import Model
 from expunge.sharding import shard
-from expunge.team import ALONE, Team, here, leave
+from expunge.team import ALONE, Team, here
 from expunge.training import Trainer
 from tiny import build
 
@@ -73,7 +74,7 @@ def main(out: Path) -> None:
         found = learnt(case, team)
         if team.main:
             write_tensors(out / f"{i}.safetensors", found, {"processes": str(team.size)})
-    leave()
+    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

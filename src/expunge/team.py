@@ -96,13 +96,6 @@ def here(device: torch.device) -> Team:
     return Team(state.process_index, state.num_processes)
 
 
-def leave() -> None:
-    """Ends what `here` began."""
-    from accelerate import PartialState
-
-    PartialState().destroy_process_group()
-
-
 def _device() -> torch.device:
     from accelerate import PartialState
 
