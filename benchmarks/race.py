@@ -5,20 +5,20 @@
 
 `published` is the paper's loop as its code has it, in plain torch, in the few functions below: two copies of the
 network, batch 1, for each step a fresh rollout of the student on 50 DDIM steps at s = 3 to a uniform place, t uniform
-inside that place's interval, two separate predictions of the teacher, Adam. `ours` is the preset `esd-x` with OPTIONS,
-a pool that the student itself rolls, but for --set. Both erase an artist from cross-attention at the same η (3, as
-`esd-x-3`: at η = 1 the published loop erases her on some seeds only) and in the same precision. The published rate,
-1e-5, is for 860 M weights and 1000 steps; the small world's denoiser, two hundred times smaller, does not move at it:
-1e-3 is the rate of its presets. --search finds the published loop's best one, on another seed, by halving and doubling
-until both neighbours of the best are worse.
+inside that place's interval, two separate predictions of the teacher, Adam. `ours` is the preset `smallworld-quick`,
+but for --set. Both erase an artist from cross-attention at the same η (3, as `esd-x-3`: at η = 1 the published loop
+erases her on some seeds only) and in the same precision. The published rate, 1e-5, is for 860 M weights and 1000 steps;
+the small world's denoiser, two hundred times smaller, does not move at it: 1e-3 is the rate of its presets. --search
+finds the published loop's best one, on another seed, by halving and doubling until both neighbours are worse.
 
 Measured are seconds of training, start-up included and judging not, until the artist's rate is at most 5% and stays
 there: of the published loop, which has no end here, for three more checkpoints, each 20% later than the one before; of
-ours, at the end of its run. And what else stayed, at the last checkpoint. A published run that is not there after
-`--steps` counts with the seconds that it had, and one of ours that is not there counts as no ratio at all. Both sides
-take turns, seed by seed; OPTIONS were chosen on seeds 0, 1 and 2. With --json, rows are added to the file
-after each run, runs that are there already are not repeated, and the ratios are of all rows there: geometric means with
-Student's 95% interval.
+ours, at the end of its run, and again after twice as many steps, which do not count. And what else stayed, at the last
+checkpoint of the published loop and at the end of ours. A published run that is not there after `--steps` counts with
+the seconds that it had, and one of ours that is not there or does not stay counts as no ratio at all. Both sides take
+turns, seed by seed; the preset was chosen on seeds 10 to 27. With --json, rows are added to the file after each run,
+runs that are there already are not repeated, and the ratios are of all rows there: geometric means with Student's 95%
+interval.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -41,18 +42,18 @@ from trajectories import ARTIST, cells, judged, kept, ratio
 
 from expunge.cell import Cell
 from expunge.concept import Concept
+from expunge.edit import Edit
 from expunge.erasure import build_method
 from expunge.families import load
-from expunge.method import Method
 from expunge.model import Model
 from expunge.recipe import assignments, preset
 from expunge.score import Score
-from expunge.training import OnStep
 
 GOAL, GRID, GUIDANCE = 0.05, 50, 3.0
-PUBLISHED, OURS = "published", "ours"
+PUBLISHED, OURS = "published", "smallworld-quick"
+STAY = 3
 Row = dict[str, Any]
-OPTIONS: Row = {"trajectory": "pool", "sampler": "student", "grid": 5, "batch": 4, "steps": 20, "lr": 1e-3}
+Log = list[tuple[int, float, float]]
 
 
 class Published:
@@ -111,30 +112,28 @@ class Enough(Exception):
 
 @dataclass
 class Watch:
-    """Judges at checkpoints with the clock stopped; `log` holds (step, training seconds, erased rate).
+    """Judges the published loop at checkpoints with the clock stopped.
 
-    A run that has not reached the goal in `limit` seconds is given up: another was faster.
+    `log` holds (step, training seconds, erased rate). A run that has not reached the goal in `limit` seconds is given
+    up: another was faster.
     """
 
-    model: Model
+    run: Published
     own: Sequence[Cell]
     limit: float = math.inf
     next: int = 4
-    stay: int = 3
-    log: list[tuple[int, float, float]] = field(default_factory=list)
-    run: Any = None
+    log: Log = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.start = time.monotonic()
 
-    def __call__(self, run: Any, _loss: float) -> None:
-        """`run` is a Trainer, or Published: it has a step, and parameters by name."""
-        self.run = run
-        if run.step < self.next:
+    def __call__(self) -> None:
+        """Where a checkpoint is due. Raises Enough at the last."""
+        if self.run.step < self.next:
             return
-        elapsed, self.next = time.monotonic() - self.start, math.ceil(run.step * 1.2)
-        self.log.append((run.step, elapsed, self.judged(self.own)[0].value))
-        enough = len(self.log) > self.stay and all(v <= GOAL for _, _, v in self.log[-self.stay - 1 :])
+        elapsed, self.next = time.monotonic() - self.start, math.ceil(self.run.step * 1.2)
+        self.log.append((self.run.step, elapsed, self.judged(self.own)[0].value))
+        enough = len(self.log) > STAY and all(v <= GOAL for _, _, v in self.log[-STAY - 1 :])
         if enough or (elapsed > self.limit and self.log[-1][2] > GOAL):
             raise Enough
         self.start = time.monotonic() - elapsed
@@ -142,19 +141,19 @@ class Watch:
     @torch.no_grad()
     def judged(self, chosen: Sequence[Cell]) -> list[Score]:
         """The model with the run's weights, which leave it again."""
-        parameters = self.model.parameters()
-        before = {k: parameters[k].detach().clone() for k in self.run.parameters}
-        put(parameters, self.run.parameters)
-        found = judged(self.model, chosen)
-        put(parameters, before)
-        return found
+        model, own = self.run.model, self.run.parameters
+        delta = {
+            name: own[name].detach() - before.detach() for name, before in model.parameters().items() if name in own
+        }
+        with Edit(delta, {"base": model.identity(delta)}, PUBLISHED).on(model):
+            return judged(model, chosen)
 
     @property
     def reached(self) -> tuple[int, float]:
         """Step and training seconds of the first checkpoint of those that stayed; infinite seconds if they did not."""
         late = [i for i, (_, _, value) in enumerate(self.log) if value > GOAL]
         first = late[-1] + 1 if late else 0
-        return self.log[first][:2] if len(self.log) - first > self.stay else (self.log[-1][0], math.inf)
+        return self.log[first][:2] if len(self.log) - first > STAY else (self.log[-1][0], math.inf)
 
     @property
     def touched(self) -> float | None:
@@ -164,12 +163,7 @@ class Watch:
     @property
     def left(self) -> float:
         """The mean erased rate of the last checkpoints."""
-        return statistics.mean(value for _, _, value in self.log[-self.stay - 1 :])
-
-
-def put(parameters: dict[str, Any], values: dict[str, Tensor]) -> None:
-    for name, value in values.items():
-        parameters[name].copy_(value)
+        return statistics.mean(value for _, _, value in self.log[-STAY - 1 :])
 
 
 @dataclass(frozen=True)
@@ -177,43 +171,62 @@ class Race:
     """What all runs have in common; `options` are those of our side."""
 
     model: Model
-    options: dict[str, Any]
+    options: Row
     steps: int
     pictures: int
 
-    @property
-    def method(self) -> Method:
-        return build_method(preset("esd-x"), {**OPTIONS, **self.options})
-
-    def learn(self, loop: str, lr: float, seed: int, on_step: OnStep) -> None:
-        """A whole run of either side, or until Enough."""
-        if loop == OURS:
-            self.method.fit(self.model, [Concept(name=ARTIST)], seed=seed, on_step=on_step)
-            return
-        published = Published(self.model, ARTIST, lr, self.options["eta"], seed)
-        for _ in range(self.steps):
-            on_step(published, published.advance())  # type: ignore[arg-type]
-
-    def run(self, loop: str, lr: float, seed: int, limit: float = math.inf) -> Watch:
-        end = {"next": self.method.extent()[0], "stay": 0} if loop == OURS else {}
-        watch = Watch(self.model, cells(self.pictures)[0], limit, **end)
+    def run(self, lr: float, seed: int, limit: float = math.inf) -> Watch:
+        """The published loop, until it is there and stays, or is given up."""
+        run = Published(self.model, ARTIST, lr, self.options["eta"], seed)
+        watch = Watch(run, cells(self.pictures)[0], limit)
         with suppress(Enough):
-            self.learn(loop, lr, seed, watch)
+            for _ in range(self.steps):
+                run.advance()
+                watch()
         return watch
 
-    def row(self, loop: str, lr: float, seed: int) -> Row:
-        """A run, and what else it kept."""
-        watch = self.run(loop, lr, seed)
+    def published(self, lr: float, seed: int) -> Row:
+        """A run of it, and what else it kept."""
+        watch = self.run(lr, seed)
         step, seconds = watch.reached
         there, stayed = math.isfinite(seconds), kept(watch.judged(cells(self.pictures)[1]))
-        print(f"{loop:10} {seed:4} {told(watch)}; all else {stayed}", flush=True)
+        print(f"{PUBLISHED:16} {seed:4} {told(watch)}; all else {stayed}", flush=True)
         return {
-            "loop": loop, "seed": seed, "there": there, "seconds": seconds if there else watch.log[-1][1],
+            "loop": PUBLISHED, "seed": seed, "there": there, "seconds": seconds if there else watch.log[-1][1],
             "step": step, "touched": watch.touched, "left": watch.left, "kept": stayed.row(), "log": watch.log,
         }  # fmt: skip
 
-    def best(self, loop: str, lr: float) -> float:
-        """The learning rate, on a seed of its own, that reaches the goal sooner than its half and its double.
+    def ours(self, _lr: float, seed: int) -> Row:
+        """The preset's run, and the same with twice as many steps."""
+        once = build_method(preset(OURS), self.options).extent()[0]
+        end, *_, later = log = self.timed((once, 2 * once), seed)
+        stayed, there = end[3], end[2] <= GOAL >= later[2]
+        left = f"{end[2]:.1%} left, {later[2]:.1%} after twice as many"
+        print(f"{OURS:16} {seed:4} {end[1]:7.2f} s, {once} steps, {left}; all else {stayed}", flush=True)
+        return {
+            "loop": OURS, "seed": seed, "there": there, "seconds": end[1], "step": once, "left": end[2],
+            "touched": end[1] if end[2] <= GOAL else None, "kept": stayed.row(), "log": [entry[:3] for entry in log],
+        }  # fmt: skip
+
+    def timed(self, steps: Sequence[int], seed: int) -> list[tuple[int, float, float, Score]]:
+        """After each of so many steps the training seconds, the erased rate, and what else stayed."""
+        method, times = build_method(preset(OURS), self.options | {"steps": max(steps)}), dict[int, float]()
+        with TemporaryDirectory() as folder:
+            marks, start = {n: Path(folder) / f"{n}.safetensors" for n in steps}, time.monotonic()
+            method.fit(
+                self.model, [Concept(name=ARTIST)], seed=seed, marks=marks,
+                on_step=lambda trainer, _: times.setdefault(trainer.step, time.monotonic() - start),
+            )  # fmt: skip
+            edits = {n: Edit.load(file) for n, file in marks.items()}
+        own, others = cells(self.pictures)
+        found = []
+        for n, edit in edits.items():
+            with edit.on(self.model):
+                found.append((n, times[n], judged(self.model, own)[0].value, kept(judged(self.model, others))))
+        return found
+
+    def best(self, lr: float) -> float:
+        """The published loop's rate, on a seed of its own, that is there sooner than its half and its double.
 
         If none does, the one that leaves least.
         """
@@ -223,9 +236,9 @@ class Race:
             todo = [r for r in (best, 2 * best, best / 2) if r not in found]
             if not todo:
                 return best
-            watch = self.run(loop, todo[0], 1000, min([*(t for t, _ in found.values()), 600]))
+            watch = self.run(todo[0], 1000, min([*(t for t, _ in found.values()), 600]))
             found[todo[0]] = watch.reached[1], watch.left
-            print(f"{loop:10} lr {todo[0]:.1e}: {told(watch)}", flush=True)
+            print(f"lr {todo[0]:.1e}: {told(watch)}", flush=True)
 
 
 def told(watch: Watch) -> str:
@@ -272,13 +285,14 @@ def main() -> None:
     given = parser.parse_args()
     race = Race(load("smallworld"), assignments(given.changes) | {"eta": given.eta}, given.steps, given.pictures)
     if given.search:
-        print(f"go on with --lr {race.best(PUBLISHED, given.lr):.2e}", flush=True)
+        print(f"go on with --lr {race.best(given.lr):.2e}", flush=True)
         return
     about = {"lr": given.lr, **race.options, "steps": given.steps, "pictures": given.pictures}
     known = json.loads(given.json.read_text()) if given.json and given.json.exists() else []
     rows = [row for row in known if about.items() <= row.items()]
     for seed, loop in todo(rows, given.seeds):
-        rows.append(about | race.row(loop, given.lr, seed))
+        run = race.published if loop == PUBLISHED else race.ours
+        rows.append(about | run(given.lr, seed))
         known.append(rows[-1])
         if given.json:
             given.json.write_text(json.dumps(known, indent=1))

@@ -12,9 +12,10 @@ import torch
 
 from expunge.concept import Concept
 from expunge.erasure import build_method
+from expunge.errors import ExpungeError
 from expunge.families import _family, load
 from expunge.generation import Settings, rollout
-from expunge.method import Trained
+from expunge.method import Trained, scoped
 from expunge.methods import METHODS
 from expunge.methods.ablation import Ablation
 from expunge.methods.esd import ESD
@@ -246,6 +247,11 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
+def readers(model: Model, scope: str) -> bool:
+    """Whether a weight of the scope reads the text itself."""
+    return any(part in name for name in scoped(model, scope) for part in model.layout.reads)
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_runs(model: Model, name: str) -> None:
     """Shortened, but by its own trajectory, scheduler, scope and optimiser."""
@@ -254,6 +260,10 @@ def test_every_preset_runs(model: Model, name: str) -> None:
     captions = {"prompts": ("a car [by {}]", "a car")} if recipe.method == "ablation" else {}
     method = build_method(recipe, own | captions)
     concepts = INTO if method.anchors and "style" not in name else CAT
+    if getattr(method, "fixed", ()) and not readers(model, method.scope):
+        with pytest.raises(ExpungeError, match="scope has none"):
+            method.fit(model, concepts)
+        return
     edit = method.fit(model, concepts)
     assert edit.delta
     assert all(bool(d.isfinite().all()) for d in edit.delta.values())

@@ -35,6 +35,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], before: int = 0) -> Non
 
 STATEFUL: dict[str, tuple[str, dict[str, object]]] = {
     "pool of a student": ("esd", {"trajectory": "pool", "sampler": "student"}),
+    "fixed captions": ("esd", {"trajectory": "pool", "sampler": "student", "empty": "frozen", "fixed": ("", "a boat")}),
     "pool of an average": ("sdd", {"trajectory": "pool", "sampler": "average", "ema": 0.9}),
     "pool of a student, distilled": ("sdd", {"trajectory": "pool", "sampler": "student"}),
     "shared pictures": ("ablation", {"regularise": 1.0, "images": 4, "prompts": ("a cat [by {}]", "a boat [by {}]")}),

@@ -67,7 +67,14 @@ def test_the_edit_is_the_geometric_average_of_the_student(tiny: TinyModel) -> No
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"trajectory": "renoised", "sampler": "frozen"}, {"joined": "sample"}, {"sampler": "student"}]
+    "options",
+    [
+        {},
+        {"trajectory": "renoised", "sampler": "frozen"},
+        {"joined": "sample"},
+        {"sampler": "student"},
+        {"sampler": "student", "empty": "frozen"},
+    ],
 )
 def test_passes_are_as_announced(tiny: TinyModel, options: dict[str, object]) -> None:
     model, method = tiny(), SDD(**EMA | options)  # type: ignore[arg-type]

@@ -55,6 +55,25 @@ def test_an_answered_pool_walks_the_same(tiny: TinyModel) -> None:
     assert set(costs[1::2]) == {2}
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_frozen_empty_prompt_guides_the_students_rollout(tiny: TinyModel, answered: bool) -> None:
+    """The pool's step is the fresh rollout's, by the student's prompt and the model's empty one, which are as told."""
+    model = tiny()
+    weights = {n: w.detach() + 0.01 for n, w in model.parameters().items() if "attn2" in n}
+    common = {"seed": 5, "grid": 6, "sampler": lambda: weights, "frozen_empty": True}
+    pool = Pool(model, roles(model), answered=answered, **common)  # type: ignore[arg-type]
+    first, which = pool.points(0), torch.zeros(1, dtype=torch.long)
+    said, empty = (model.encode([text]) for text in ("a car", ""))
+    e = model.predict(first.x_t, first.t, said, weights)
+    o = model.predict(first.x_t, first.t, empty)
+    torch.testing.assert_close(first.frozen, {"sample": model.predict(first.x_t, first.t, said), "empty": o})
+    pool.seen(e)
+    want = pool.advance(first.x_t, first.t, {"sample": e, "empty": o})
+    torch.testing.assert_close(pool.points(1).x_t, want)
+    fresh = Fresh(model, roles(model), **common)  # type: ignore[arg-type]
+    torch.testing.assert_close(fresh.both(first.x_t, first.t, which), {"empty": o, "sample": e})
+
+
 def test_pool_is_staggered_and_restarts(tiny: TinyModel) -> None:
     model = tiny()
     pool = Pool(model, roles(model), seed=0, grid=8, batch=4)
@@ -137,6 +156,8 @@ def test_reused_draws_from_its_bank(tiny: TinyModel) -> None:
     [
         {"trajectory": "pool", "batch": 3},
         {"trajectory": "pool", "batch": 2, "sampler": "student"},
+        {"trajectory": "pool", "batch": 2, "sampler": "student", "empty": "frozen"},
+        {"trajectory": "fresh", "grid": 1, "batch": 2, "sampler": "student", "empty": "frozen"},
         {"trajectory": "renoised", "latents": 4, "batch": 2},
         {"trajectory": "renoised", "latents": 4, "batch": 2, "reuse": 8},
         {"trajectory": "pool", "batch": 2, "reuse": 40},
@@ -145,6 +166,7 @@ def test_reused_draws_from_its_bank(tiny: TinyModel) -> None:
         {"trajectory": "renoised", "latents": 1, "batch": 2, "contexts": ("a cat [by {}]", "a boat [by {}]")},
         {"trajectory": "pool", "batch": 3, "contexts": ("a cat [by {}]",), "keep": ("a boat",)},
         {"trajectory": "pool", "batch": 2, "implied": ("a cat [by {}]",), "sampler": "student"},
+        {"trajectory": "pool", "batch": 2, "implied": ("a cat [by {}]",), "sampler": "student", "empty": "frozen"},
         {"trajectory": "fresh", "grid": 1, "batch": 2, "implied": ("a cat [by {}]",), "contexts": ("a boat [by {}]",)},
     ],
 )

@@ -3,12 +3,14 @@
 name                             W or ΔW, whole
 name.lora_A, name.lora_B         ΔW = B A
 name.rows, name.values           rows of W or ΔW; the others stay. `rows` marks them (a byte for each row of W)
+
+and where it is learned across a null space (see `null_space`), by its projector: W₀ + (W − W₀) N.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
@@ -26,12 +28,25 @@ NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 @dataclass(frozen=True)
 class Composed(Mapping[str, Tensor]):
-    """The weights that `stored` gives on top of `base`; without `base`, the differences that it stores."""
+    """The weights that `stored` gives on top of `base`; without `base`, the differences that it stores.
+
+    `null` are projectors N (in, in) by name.
+    """
 
     stored: Mapping[str, Tensor]
     base: Mapping[str, Tensor] | None = None
+    null: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Tensor:
+        weight = self._whole(name)
+        if name not in self.null:
+            return weight
+        if self.base is None:
+            return weight @ self.null[name]
+        start = self.base[name].detach().to(weight)
+        return start + (weight - start) @ self.null[name]
+
+    def _whole(self, name: str) -> Tensor:
         if name in self.stored:
             return self.stored[name]
         if name + A in self.stored:
@@ -89,13 +104,24 @@ def _name(key: str) -> str | None:
 
 @dataclass(frozen=True)
 class Parts:
-    """What of the weights is trained (`leaves`, which require gradients), and the marks of chosen rows."""
+    """What of the weights is trained (`leaves`, which require gradients), and the marks of chosen rows.
+
+    `null` are the projectors of weights that learn across a null space.
+    """
 
     leaves: dict[str, Tensor]
     marks: dict[str, Tensor]
+    null: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, base: Mapping[str, Tensor], rows: Mapping[str, list[int]], rank: int | None, seed: int) -> Parts:
+    def start(
+        cls,
+        base: Mapping[str, Tensor],
+        rows: Mapping[str, list[int]],
+        rank: int | None,
+        seed: int,
+        null: Mapping[str, Tensor] | None = None,
+    ) -> Parts:
         """As `base` is: of weights in `rows` those rows alone, of the others factors if `rank` is given.
 
         Raises ExpungeError if there is nothing left to train: vectors have no factors.
@@ -109,7 +135,7 @@ class Parts:
                 leaves |= low_rank.start(name, weight, rank, torch_rng(seed, f"lora/{name}"))
         if not leaves:
             raise ExpungeError("the scope holds no matrices, so a LoRA cannot change it; choose another scope")
-        return cls({name: leaf.requires_grad_() for name, leaf in leaves.items()}, marks)
+        return cls({name: leaf.requires_grad_() for name, leaf in leaves.items()}, marks, null or {})
 
     @staticmethod
     def size(base: Mapping[str, Tensor], rows: Mapping[str, list[int]], rank: int | None) -> int:
@@ -122,12 +148,17 @@ class Parts:
 
     def weights(self, leaves: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Composed:
         """All trained weights, of leaves such as these."""
-        return Composed({**leaves, **self.marks}, base)
+        return Composed({**leaves, **self.marks}, base, self.null)
 
     def difference(self, leaves: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Composed:
         """What leaves such as these change, on the CPU."""
         moved = {name: leaf.detach().float().cpu() - self._before(name, base) for name, leaf in leaves.items()}
-        return Composed({**moved, **self.marks})
+        return Composed({name: self._free(name, delta) for name, delta in moved.items()} | self.marks)
+
+    def _free(self, name: str, delta: Tensor) -> Tensor:
+        """What of a difference, or of its factor that reads, is in the null space."""
+        null = self.null.get(name.removesuffix(A))
+        return delta if null is None else delta @ null.cpu()
 
     def _before(self, name: str, base: Mapping[str, Tensor]) -> Tensor:
         if name.endswith((A, B)):

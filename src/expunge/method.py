@@ -21,6 +21,7 @@ from .concept import Concept, says, whole
 from .edit import Edit
 from .errors import ExpungeError
 from .model import Condition, Model
+from .null_space import projectors
 from .objective import Learner, Objective, Parts, Preserve, Regression, around
 from .scope import EMBEDDINGS, select
 from .training import OnStep, Snapshots, Terms, Trainer, Training, fingerprint, train
@@ -105,6 +106,7 @@ class Trained(Training, Method):
     batch: int = Field(1, ge=1, description="training points a step")
     loss: Literal["l2", "l1"] = Field("l2", description="distance between prediction and target")
     result: Literal["average", "student"] = Field("average", description="which weights are the edit, where ema is set")
+    fixed: tuple[str, ...] = Field((), description="captions that what reads the text must read as before")
     keep: tuple[str, ...] = Field((), description="captions whose predictions must stay")
     keep_neighbours: int = Field(0, ge=0, description="nearest words of the model's vocabulary, to keep as well")
     keep_gaussian: int = Field(0, ge=0, description="Gaussian neighbours of the concepts' embeddings, to keep as well")
@@ -169,7 +171,8 @@ class Trained(Training, Method):
     ) -> Edit:
         self.check(model, concepts)
         base = scoped(model, self.scope)
-        stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed)
+        null = projectors(model, base, self.fixed) if self.fixed else {}
+        stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed, null)
         model.pieces, model.widest = 1, 1
         trainer = Trainer(stored.leaves, self, team=model.team)
         average = stored.weights(trainer.average, base) if trainer.average else None
@@ -208,6 +211,8 @@ class Trained(Training, Method):
             raise ExpungeError("fp16 gradients underflow; erase with precision bf16, mixed or fp32")
         if model.offload and any(model.of_encoder(name) for name in scoped(model, self.scope)):
             raise ExpungeError(f"scope {self.scope!r} trains text encoders, which --offload takes away; leave it out")
+        if self.fixed:
+            projectors(model, scoped(model, self.scope), self.fixed)
 
     def extent(self) -> tuple[int, int]:
         return self.steps, self.batch

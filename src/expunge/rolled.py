@@ -24,6 +24,9 @@ class Rolled(Trained):
     grid: int = Field(10, ge=1, le=100, description="DDIM steps of a whole rollout")
     guidance: float = Field(3.0, description="s, guidance scale of the rollout")
     sampler: Sampler = Field("frozen", description="whose predictions roll out; average: the EMA's")
+    empty: Literal["sampler", "frozen"] = Field(
+        "sampler", description="whose empty prompt guides the student's rollout"
+    )
     scheduler: Literal["ddim", "pipeline"] = Field("ddim", description="DDIM, or the pipeline's own (fresh only)")
     jitter: bool = Field(False, description="t uniform inside the grid step's own interval (fresh only)")
     latents: int = Field(16, ge=1, description="K, clean latents of the renoised trajectory")
@@ -39,6 +42,8 @@ class Rolled(Trained):
             raise ValueError("reuse needs sampler=frozen: other points change as the student learns")
         if self.trajectory == "renoised" and self.sampler != "frozen":
             raise ValueError("trajectory=renoised rolls out once, before training: it needs sampler=frozen")
+        if self.empty == "frozen" and self.sampler != "student":
+            raise ValueError("empty=frozen is for sampler=student: the others are frozen anyway, or the average's own")
         if self.sampler == "average" and self.ema is None:
             raise ValueError("sampler=average needs ema: there is no average without a momentum")
         return self
@@ -61,7 +66,8 @@ class Rolled(Trained):
             return 2 * self.grid * max(self.latents, concepts) + len(needs) * self.points
         first = 2 * sum(i * self.grid // self.drawn for i in range(self.drawn))
         more = needs if self.sampler != "frozen" else needs - {"sample", "empty"}
-        return first + (2 - self._answered(answered) + len(more)) * self.points
+        rolling = 2 - self._answered(answered) - (self.empty == "frozen" and "empty" in needs)
+        return first + (rolling + len(more)) * self.points
 
     def _answered(self, possible: bool) -> bool:
         """Whether the learner's own prediction moves the pool on, so that nobody makes it twice."""
@@ -82,7 +88,7 @@ class Rolled(Trained):
         route = kinds[self.trajectory](
             model, roles, seed, grid=self.grid, guidance=self.guidance, batch=self.drawn,
             sampler=lambda: self._rolling(learner), jitter=self.jitter, scheduler=self.scheduler,
-            answered=self._answered(answered),
+            answered=self._answered(answered), frozen_empty=self.empty == "frozen",
         )  # fmt: skip
         return Reused(route, self.reuse, self.batch) if self.reuse else route
 

@@ -96,7 +96,8 @@ class Trajectory(ABC):
 
     `sampler` gives the weights that roll out (None: the frozen model); `jitter` moves t inside its grid interval;
     `scheduler` is "ddim", or "pipeline" for the pipeline's own. `answered` promises that the learner rolls out and that
-    `seen` brings back what it predicts for "sample" at each batch, so that nobody predicts it twice.
+    `seen` brings back what it predicts for "sample" at each batch, so that nobody predicts it twice. `frozen_empty`:
+    the frozen model's "empty" guides the learner's rollout, which the target needs too, so that it is a pass less.
     """
 
     model: Model
@@ -110,6 +111,7 @@ class Trajectory(ABC):
     scheduler: str = "ddim"
     purpose: str = "erase"
     answered: bool = False
+    frozen_empty: bool = False
 
     @abstractmethod
     def points(self, step: int) -> Points:
@@ -161,7 +163,20 @@ class Trajectory(ABC):
 
     def both(self, x_t: Tensor, t: Tensor, which: Tensor) -> dict[str, Tensor]:
         """The two predictions of a guided step, by the weights that roll out."""
-        return frozen(self.model, x_t, t, which, self.roles, ("sample", "empty"), self.sampler())
+        known = self.known(x_t, t, which, ("empty",)) if self.frozen_empty else {}
+        return self.own(x_t, t, which, ("sample", "empty"), known)
+
+    def known(self, x_t: Tensor, t: Tensor, which: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """The frozen model's predictions."""
+        return frozen(self.model, x_t, t, which, self.roles, names, None)
+
+    def own(
+        self, x_t: Tensor, t: Tensor, which: Tensor, names: tuple[str, ...], known: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Predictions by the weights that roll out, but for an "empty" that is `known`."""
+        shared = {k: e for k, e in known.items() if k == "empty"}
+        rest = tuple(name for name in names if name not in shared)
+        return shared | (frozen(self.model, x_t, t, which, self.roles, rest, self.sampler()) if rest else {})
 
     @torch.no_grad()
     def roll(self, x: Tensor, which: Tensor, steps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,14 +247,15 @@ class Pool(Trajectory):
         if self._x is None:
             self._begin()
         assert self._x is not None
-        x, t, which, weights = self._x, self._t, self._which, self.sampler()
-        roles = ("empty",) if self.answered else ("sample", "empty")
-        e = frozen(self.model, x, self.at(t), which, self.roles, roles, weights)
+        x, t, which = self._x, self._t, self._which
+        needs = tuple(dict.fromkeys((*self.roles.needs, "empty")))
+        known = self.known(x, self.at(t), which, needs) if self.frozen_empty else {}
+        e = self.own(x, self.at(t), which, ("empty",) if self.answered else ("sample", "empty"), known)
         if self.answered:
             self._waiting = e, step
         else:
             self._move(e, step)
-        return Points(x, self.at(t), which, *((e, {}) if weights is None else ({}, e)))
+        return Points(x, self.at(t), which, *((e, {}) if self.sampler() is None else (known, e)))
 
     @torch.no_grad()
     def seen(self, e: Tensor) -> None:
