@@ -23,7 +23,7 @@ from expunge.cli import main
 from expunge.edit import Edit
 from expunge.families import load
 from expunge.files import hash_tensors, write_tensors
-from expunge.runlog import lines
+from expunge.journal import lines
 
 ERASE = "erase car --set steps=2 --set grid=2 --set latents=2"
 COPY = "erase car --method ablation-memorised-2023 --set 'prompts=[a boat]'"

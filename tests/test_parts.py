@@ -24,6 +24,7 @@ from expunge.cli import main
 from expunge.cluster import Job, Opening, spread, worked
 from expunge.errors import Interrupted
 from expunge.gallery import Store
+from expunge.journal import NAME, lines
 from expunge.lock import locked
 from expunge.model import Model
 from expunge.plan import plan
@@ -119,7 +120,8 @@ def test_a_signal_ends_generation_after_its_batch(
     sender.start()
     expunge("generate", "a car", "--num", "100", "--steps", "1", "--out", str(tmp_path), code=128 + number)
     sender.join()
-    assert len(list(tmp_path.iterdir())) == 32, "neither a part of a batch nor a lock"
+    assert len(list(tmp_path.glob("*.png"))) == 32 == len(list(tmp_path.iterdir())) - 1, "no part of a batch, no lock"
+    assert sum(line.get("pictures", 0) for line in lines(tmp_path / NAME)[1:]) == 32
     told = "stopped after 32 of 100 pictures, which are kept; give the same command again to go on"
     assert told in capsys.readouterr().err.splitlines()[-1]
 

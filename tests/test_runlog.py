@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import TinyModel
 from expunge.cli import main
 from expunge.concept import Concept
 from expunge.erasure import run
+from expunge.generation import Request, Settings, generate
+from expunge.journal import NAME, Journal, lines
 from expunge.methods.esd import ESD
 from expunge.methods.uce import UCE
-from expunge.runlog import lines, trackers
+from expunge.runlog import trackers
 
 CAR = [Concept(name="car")]
 SHORT = ESD(steps=4, grid=3, latents=2, trajectory="renoised", keep=("a cat",), lr=1e-3, schedule="cosine")
@@ -62,3 +65,41 @@ def test_a_tracker_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_pictures_have_a_journal(tiny: TinyModel, tmp_path: Path) -> None:
+    """A line a batch, of what was made alone: what is there already takes none."""
+    model, n, settings = tiny(), 40, Settings(steps=2)
+    asked = [Request("a car", seed) for seed in range(n)]
+    for number in (3, n, n):
+        generate(model, asked[:number], settings, tmp_path)
+    first, three, second, *rest = lines(tmp_path / NAME)
+    assert (first["run"]["pictures"], second["run"]["settings"]) == (3, settings.row())
+    assert (three["seeds"], three["passes"], three["calls"]) == ([0, 1, 2], 3 * 2 * 2, 2)
+    assert [s for line in rest for s in line["seeds"]] == [*range(n)]
+    assert all(line["seconds"] > 0 and line["memory"] > 1e6 for line in (three, *rest))
+    assert len({line["process"] for line in (first, three, second, *rest)}) == 1
+
+
+def test_an_audit_has_a_journal_of_pictures_and_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = (
+        "audit --protocol smallworld-objects --limit 6 --set steps=2 --filter smallworld,key=object,equals=car --out"
+    )
+    assert main_code([*command.split(), str(tmp_path / "audit")]) == 0
+    capsys.readouterr()
+    found = lines(tmp_path / "audit" / NAME)
+    pictures = len(list((tmp_path / "audit" / "images").glob("*.png")))
+    assert sum(line.get("pictures", 0) for line in found if "run" not in line) == pictures
+    assert any(line.get("what", "").startswith("judging by smallworld") for line in found)
+
+
+def main_code(arguments: list[str]) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def test_a_torn_line_is_ended_first(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text('{"pictures": 3}\n{"pict')
+    Journal(tmp_path / NAME, torch.device("cpu"))(pictures=5)
+    assert [line["pictures"] for line in lines(tmp_path / NAME)] == [3, 5]

@@ -215,6 +215,7 @@ def test_those_that_come_along_can_run(name: str, world: Model) -> None:
         ({"runs": [{"name": "x"}]}, "a run has a preset or a method"),
         ({"runs": [{"preset": "esd-y"}]}, "unknown preset 'esd-y'"),
         ({"runs": [{"preset": "uce-2024"}] * 2, "grid": {}}, "two runs of the sweep are called 'uce-2024'"),
+        ({"grid": {"eta": [1, 2], "seed": [*range(5001)]}}, "the sweep has 10,002 runs; at most 10,000"),
         ({"concepts": []}, "x erases nothing: give the sweep concepts"),
         ({"snapshots": [9]}, "x eta=1 has 3 steps: there is no snapshot after 9"),
         ({"grid": {"eta": []}}, "grid.eta in the sweep"),

@@ -16,6 +16,7 @@ from .cluster import Job, Opening
 from .edit import Edit
 from .gallery import Gallery
 from .generation import Request, Settings, batches, drawn
+from .journal import NAME
 from .lock import locked
 from .method import stamp
 from .model import Model
@@ -30,7 +31,8 @@ def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[i
     """The variant's pictures, made where they are missing."""
     model, asked = variant.model or base, plan.requests
     label = f"{variant.name}: generating"
-    files = drawn(model, asked, plan.settings_of(variant), out / "images", variant.edits, label, shard)
+    settings, log = plan.settings_of(variant), out / NAME
+    files = drawn(model, asked, settings, out / "images", variant.edits, label, shard, log=log)
     return Gallery(variant.name, out / "images", asked, files, base.device)
 
 

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from .errors import ExpungeError, Interrupted
 from .families import load
-from .files import whole
+from .files import append, whole
+from .journal import NAME
 from .model import Model
 from .signals import obey, stop_signals
 
@@ -82,6 +83,8 @@ def opened(opening: Opening) -> Model:
 
 
 def keep(files: dict[str, bytes], out: Path) -> None:
+    """Each file whole; the lines of a journal follow those that are there."""
+    append(out / NAME, files.pop(NAME, b"").decode().splitlines())
     for name, data in files.items():
         with whole(out / name) as temporary:
             temporary.write_bytes(data)

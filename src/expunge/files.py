@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,28 @@ def _alive(pid: str) -> bool:
 def write_text(path: Path, text: str) -> None:
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append(path: Path, lines: Sequence[str]) -> None:
+    """Adds lines in one write, after one that a kill cut short if there is such.
+
+    Raises ExpungeError if the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(b"\n" * _torn(path) + "".join(f"{line}\n" for line in lines).encode())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _torn(path: Path) -> bool:
+    """Whether the last line was cut short."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def home(name: str | Path) -> Path:

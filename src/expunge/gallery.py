@@ -18,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .errors import ExpungeError
-from .files import hash_file, unwritable
+from .files import append, hash_file
 from .generation import Request, batched
+from .journal import NAME, Journal
 from .judge import Eye, Judge, Verdict
 from .picture import opened
 from .signals import obey, stop_signals
@@ -60,18 +61,22 @@ class Gallery:
 
     def verdicts(self, judge: Judge) -> list[Verdict]:
         """The judge's verdicts, in the order of the requests."""
-        known = Store(self.folder.parent / "verdicts" / f"{judge.kind}-{judge.identity()}.jsonl")
+        known = self._store(self.folder.parent, "verdicts", judge)
         return known.complete(self.files, lambda names: judge.look(self.images(names)), f"judging by {judge.kind}")
 
     def features(self, eye: Eye) -> Tensor:
         """(n, d), in the order of the requests."""
-        known = Store((self.beside or self.folder.parent) / "features" / f"{eye.kind}-{eye.identity()}.jsonl")
+        known = self._store(self.beside or self.folder.parent, "features", eye)
         files = {self._key(name): name for name in self.files}
 
         def find(keys: Sequence[str]) -> list[list[float]]:
             return _rows(eye.features(self.images([files[k] for k in keys])))
 
         return torch.tensor(known.complete([self._key(name) for name in self.files], find, f"seen by {eye.kind}"))
+
+    def _store(self, home: Path, kind: str, by: Judge | Eye) -> Store:
+        """What is known of that kind by an instrument; what is found out is told in the home's journal."""
+        return Store(home / kind / f"{by.kind}-{by.identity()}.jsonl", Journal(home / NAME, self.device))
 
     def _key(self, name: str) -> str:
         """What tells a picture's content, as it is read."""
@@ -86,7 +91,7 @@ class Gallery:
             found: list[float] = eye.distance(self.images(left), other.images(right)).tolist()
             return found
 
-        known = Store(self.folder.parent / "distances" / f"{eye.kind}-{eye.identity()}.jsonl")
+        known = self._store(self.folder.parent, "distances", eye)
         return known.complete(pairs, compare, f"compared by {eye.kind}")
 
 
@@ -116,6 +121,7 @@ class Store:
     """A file of JSON lines [name, value, seal]. A line that a kill cut short, or that is damaged, counts as none."""
 
     path: Path
+    journal: Journal | None = None
 
     def read(self) -> dict[str, Any]:
         """Raises ExpungeError if there is something that cannot be read."""
@@ -127,21 +133,7 @@ class Store:
 
     def add(self, names: Sequence[str], values: Sequence[Any]) -> None:
         """One write. Raises ExpungeError if the disk is full or the folder cannot be written."""
-        text = "".join(sealed(json.dumps([n, v])) + "\n" for n, v in zip(names, values, strict=True))
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(b"\n" * self._torn() + text.encode())
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-
-    def _torn(self) -> bool:
-        """Whether the last line was cut short."""
-        if not self.path.exists() or not self.path.stat().st_size:
-            return False
-        with self.path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) != b"\n"
+        append(self.path, [sealed(json.dumps([n, v])) for n, v in zip(names, values, strict=True)])
 
     def complete(
         self, names: Sequence[str], find: Callable[[Sequence[str]], Sequence[Found]], label: str
@@ -156,6 +148,8 @@ class Store:
             for batch in _batches(missing, label):
                 values = find(batch)
                 self.add(batch, values)
+                if self.journal:
+                    self.journal(looks=len(batch), what=label)
                 known |= dict(zip(batch, values, strict=True))
                 seen += len(batch)
                 obey(received, seen, len(missing), "looks")

@@ -21,6 +21,7 @@ from .edit import Edit
 from .errors import ExpungeError
 from .files import whole, write_json, write_text
 from .guided import Guidance
+from .journal import NAME, Journal
 from .lock import locked
 from .model import Condition, Model
 from .picture import grid
@@ -228,11 +229,13 @@ def drawn(
     label: str = "generating",
     shard: tuple[int, int] = (0, 1),
     sieve: Sieve | None = None,
+    log: Path | None = None,
 ) -> list[str]:
     """The names of the requests' PNGs in `out`: each is made whole, unless it is there.
 
     Requests go in batches that a kill and a resume do not change: a batch that lacks a picture is made again, so that
-    the same rounding gives the same bits. `shard` (i, n) makes every n-th batch, from the i-th on.
+    the same rounding gives the same bits. `shard` (i, n) makes every n-th batch, from the i-th on. `log`
+    is told what was done (None: log.jsonl in `out`).
     `edits` go on for the run; files are named after them too, so that those of different edits never meet. Raises
     ExpungeError if the model carries an edit already: its pictures could not be told from the base's. On SIGINT or
     SIGTERM the batch in progress is finished and kept, and Interrupted raised.
@@ -243,15 +246,18 @@ def drawn(
     names = [file_name(model, edits, r, settings, sieve) for r in requests]
     wanted = dict(zip(names, requests, strict=True))
     todo = [name for batch in lacking(wanted, out, model.rows, shard) for name in batch]
-    paths, made = (out / name for name in todo), 0
+    about = {"model": model.signature, "edits": [(e.hash, s) for e, s in edits], "settings": settings.row()}
+    journal = Journal(log or out / NAME, model.device, {**about, "shard": shard, "pictures": len(todo)}, model.meter)
+    made, asked = 0, [wanted[name] for name in todo]
     with ExitStack() as applied, stop_signals() as received:
         for edit, scale in edits:
             applied.enter_context(edit.on(model, scale))
-        for part in images(model, [wanted[n] for n in todo], settings, label=label):
+        for part, own in zip(images(model, asked, settings, label=label), batched(todo, model.rows), strict=True):
             blocked = sieve(part) if sieve else [False] * len(part)
-            for image, path, hidden in zip(part, paths, blocked, strict=False):
-                write_text(stop(path), "") if hidden else keep(image, path)
-            made += len(part)
+            for image, name, hidden in zip(part, own, blocked, strict=True):
+                write_text(stop(out / name), "") if hidden else keep(image, out / name)
+            journal(pictures=len(own), seeds=[wanted[name].seed for name in own])
+            made += len(own)
             obey(received, made, len(todo), "pictures")
     return names
 

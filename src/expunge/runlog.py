@@ -13,12 +13,8 @@ of tensors on CUDA, of the process elsewhere.
 from __future__ import annotations
 
 import json
-import resource
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +22,8 @@ import torch
 
 from .edit import Edit
 from .errors import ExpungeError, unknown
-from .files import write_text
+from .files import append, write_text
+from .journal import lines, peak
 from .method import Counted
 from .team import Team
 from .training import Trainer
@@ -68,11 +65,8 @@ class RunLog:
             tracker.start()
 
     def _add(self, found: Mapping[str, Any]) -> None:
-        try:
-            with self.path.open("a", encoding="utf-8") if self.team.main else nullcontext(StringIO()) as file:
-                file.write(json.dumps(found) + "\n")
-        except OSError as error:
-            raise ExpungeError(f"cannot write {self.path}: {error.strerror or error}; free some space") from error
+        if self.team.main:
+            append(self.path, [json.dumps(found)])
 
     def end(self, edit: Edit) -> None:
         """The last line."""
@@ -82,27 +76,6 @@ class RunLog:
     def close(self) -> None:
         for tracker in self.trackers if self._begun else ():
             tracker.finish()
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """A log's lines; one that a kill cut short counts as none, and so does a file that is no log."""
-    found = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
-
-
-def peak(device: torch.device) -> int:
-    """The most memory so far, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def trackers(names: Sequence[str], out: Path) -> list[Any]:

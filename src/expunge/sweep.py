@@ -18,8 +18,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -111,6 +113,9 @@ class Sweep(BaseModel):
 LONGEST = 120
 """Letters of a file's name."""
 
+LARGEST = 10_000
+"""Erasures of one sweep: beyond are slips of the pen."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -137,9 +142,12 @@ class Point:
 
 def points(sweep: Sweep) -> list[Point]:
     """Every combination. Raises ExpungeError for an option that a method has not, no concept, or two of one name."""
+    count = sum(math.prod(len(values) for values in {**sweep.grid, **own.grid}.values()) for own in sweep.runs)
+    if count > LARGEST:
+        raise ExpungeError(f"the sweep has {count:,} runs; at most {LARGEST:,} are one sweep: shorten its grid")
     found = [point(sweep, own, values) for own in sweep.runs for values in combinations({**sweep.grid, **own.grid})]
-    files = [p.file for p in found]
-    twice = [p.name for p in found if files.count(p.file) > 1]
+    files = Counter(p.file for p in found)
+    twice = [p.name for p in found if files[p.file] > 1]
     if twice:
         raise ExpungeError(f"two runs of the sweep are called {twice[0]!r}; give one of them a name")
     late = [(p, k) for p in found for k in sweep.snapshots if not 0 < k <= p.method.extent()[0]]
