@@ -33,11 +33,11 @@ from expunge.method import Trained
 from expunge.model import Model
 from expunge.recipe import preset
 
-PAIRS = {"esd-2023": "esd-x", "esd-u-3": "esd-u", "sdd-2023": "sdd-x"}
-"""Published loops of fresh rollouts, and the default that stands for each."""
+PAIRS = {"esd-2023": "esd-x", "esd-x-3": "smallworld-quick", "esd-u-3": "esd-u", "sdd-2023": "sdd-x"}
+"""Published loops of fresh rollouts, and what stands for each."""
 DRAWN = ("ablation-style-2023", "ablation-object-2023", "forget-me-not-2023")
 """Published loops that draw pictures once: the defaults themselves."""
-GOALS = {"esd-x": 5.5, "esd-u": 5.5, "sdd-x": 6.5}
+GOALS = {"esd-x": 5.5, "smallworld-quick": 5.5, "esd-u": 5.5, "sdd-x": 6.5}
 MORE: dict[str, dict[str, Any]] = {"ablation-style-2023": {"prompts": ("a cat [by {}]", "a house [by {}]")}}
 
 

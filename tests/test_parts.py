@@ -150,7 +150,11 @@ def test_parts_of_pictures_are_those_of_one_process(tmp_path: Path) -> None:
             assert len(list((tmp_path / out).glob("*.png"))) == {"2/2": 2, "1/2": 34}[more[1]]
     said = told(command(*PICTURES, str(tmp_path / "processes"), torchrun=True))
     assert said.count("2 processes") == 1 == said.count("generating 34 images of 1 steps")
-    files = [{p.name: p.read_bytes() for p in (tmp_path / out).iterdir()} for out in ("whole", "shards", "processes")]
+    outs = [tmp_path / name for name in ("whole", "shards", "processes")]
+    files = [{p.name: p.read_bytes() for p in out.iterdir() if p.name != NAME} for out in outs]
+    logs = [[line for line in lines(out / NAME) if "run" not in line] for out in outs]
+    assert [sum(line["pictures"] for line in found) for found in logs] == [len(files[0]) - 1] * 3
+    assert [len({line["process"] for line in found}) for found in logs] == [1, 1, 2]
     assert files[0] == files[1] == files[2] and len(files[0]) == 35
 
 
@@ -181,6 +185,7 @@ def test_a_worker_makes_what_a_process_makes(alone: Path, world: Model, tmp_path
     [job] = jobs(asked, world, tmp_path, opening)
     assert [len(item) for item in job.items] == [32, 32, 32, 4]
     files = worked(opening, job.work, job.items[-1])
+    assert files.pop(NAME).count(b"\n") == 2
     assert len(files) == 4 and all((alone / "images" / name).read_bytes() == data for name, data in files.items())
     assert [j.items for j in jobs(asked, world, alone, opening)] == [[]]
     spread([Job(opening, job.work, [], tmp_path)], "nothing")

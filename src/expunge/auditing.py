@@ -56,7 +56,7 @@ def jobs(plan: Plan, base: Model, out: Path, opening: Opening) -> list[Job]:
         model, settings = variant.model or base, plan.settings_of(variant)
         items = batches(model, plan.requests, settings, out / "images", variant.edits)
         work = partial(draw_there, settings, variant.edits)
-        found.append(Job(replace(opening, model=model.name), work, items, out / "images"))
+        found.append(Job(replace(opening, model=model.name), work, items, out / "images", out / NAME))
     return found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -40,12 +40,16 @@ class Opening:
 
 @dataclass(frozen=True)
 class Job:
-    """`work(model, item, folder)` leaves an item's files in an empty folder; whence they go to `out`."""
+    """`work(model, item, folder)` leaves an item's files in an empty folder; whence they go to `out`.
+
+    A journal's lines go to the end of `log` (None: of the journal in `out`).
+    """
 
     opening: Opening
     work: Callable[[Model, Any, Path], object]
     items: Sequence[Any]
     out: Path
+    log: Path | None = None
 
 
 def spread(jobs: Sequence[Job], label: str, *, address: str | None = None, gpu: bool = False) -> None:
@@ -60,7 +64,7 @@ def spread(jobs: Sequence[Job], label: str, *, address: str | None = None, gpu: 
     with connected(address) as ray, stop_signals() as received, tqdm(total=len(todo), desc=label, unit="part") as bar:
         remote = ray.remote(num_gpus=int(gpu), max_retries=RETRIES, retry_exceptions=[Interrupted])(worked)
         works = {id(job): ray.put(job.work) for job in jobs}
-        waiting = {remote.remote(job.opening, works[id(job)], item): job.out for job, item in todo}
+        waiting = {remote.remote(job.opening, works[id(job)], item): job for job, item in todo}
         while waiting:
             ready, _ = ray.wait([*waiting], timeout=1)
             for one in ready:
@@ -82,12 +86,12 @@ def opened(opening: Opening) -> Model:
     return load(**asdict(opening))
 
 
-def keep(files: dict[str, bytes], out: Path) -> None:
+def keep(files: Mapping[str, bytes], job: Job) -> None:
     """Each file whole; the lines of a journal follow those that are there."""
-    append(out / NAME, files.pop(NAME, b"").decode().splitlines())
-    for name, data in files.items():
-        with whole(out / name) as temporary:
-            temporary.write_bytes(data)
+    append(job.log or job.out / NAME, files.get(NAME, b"").decode().splitlines())
+    for name in files.keys() - {NAME}:
+        with whole(job.out / name) as temporary:
+            temporary.write_bytes(files[name])
 
 
 def fetched(ray: Any, one: Any) -> dict[str, bytes]:
