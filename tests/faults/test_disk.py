@@ -22,6 +22,7 @@ from expunge import Concept, Edit, Request, Settings, erasure, generate, method,
 from expunge.cli import main
 from expunge.families import load
 from expunge.files import hash_tensors
+from expunge.journal import NAME
 from expunge.methods import METHODS
 from expunge.model import Model
 from expunge.training import Snapshots, Trainer
@@ -65,8 +66,10 @@ def called(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[object, lis
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All of them, hidden ones too, but for what fills the disk."""
-    found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and p.name != "ballast"}
+    """All of them, hidden ones too, but for what fills the disk, and for the times that a journal tells."""
+    found = {
+        str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file() and p.name not in ("ballast", NAME)
+    }
     return {name: path.read_bytes() for name, path in found.items()}
 
 
