@@ -43,14 +43,14 @@ EQUAL: dict[str, Options] = {
 }
 
 
-def cells(pictures: int) -> tuple[list[Cell], list[Cell]]:
-    """The artist's cell, and every other object, colour, place and artist."""
+def cells(pictures: int, concept: str = ARTIST) -> tuple[list[Cell], list[Cell]]:
+    """The concept's cell, and every other object, colour, place and artist."""
     kept = [c for c in survey(pictures) if c.metric == "accuracy" and c.head != "mood"]
-    return [c for c in kept if c.subject == ARTIST], [c for c in kept if c.subject != ARTIST]
+    return [c for c in kept if c.subject == concept], [c for c in kept if c.subject != concept]
 
 
-def judged(model: Model, chosen: Sequence[Cell]) -> list[Score]:
-    return scores(chosen, look(model, requests(chosen), Settings(steps=15), "judging"), "edit", [ARTIST])
+def judged(model: Model, chosen: Sequence[Cell], concept: str = ARTIST) -> list[Score]:
+    return scores(chosen, look(model, requests(chosen), Settings(steps=15), "judging"), "edit", [concept])
 
 
 def kept(rows: Sequence[Score]) -> Score:
