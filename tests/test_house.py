@@ -14,7 +14,7 @@ import expunge
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
-    {"errors", "rng", "team"},
+    {"errors", "rng", "team", "collecting"},
     {"files", "signals"},
     {"yaml", "concept", "score", "picture", "original", "prompts", "hub"},
     {"lock", "journal", "memo", "scope", "training", "recipe", "low_rank", "result"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -80,7 +81,10 @@ def processes() -> tuple[int, int]:
 def opened(model: str, device: str = "auto", precision: str = "auto", **more: bool) -> Model:
     from ..families import load
 
-    return load(model, device=own(device), precision=precision, **more)  # type: ignore[arg-type]
+    try:
+        return load(model, device=own(device), precision=precision, **more)  # type: ignore[arg-type]
+    finally:
+        gc.enable()  # off since the command began: see `main`
 
 
 def own(device: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from ..collecting import uncollected
 from ..errors import ExpungeError, unknown
 from ..files import home, parsed
 from ..model import Model, check_finite, quiet
@@ -46,18 +44,6 @@ def default_precision(device: str) -> Precision:
         return "bf16"
     fast = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return "mixed" if fast else "fp32"
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No garbage collection inside the block: while libraries are imported it finds little, and takes a quarter."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 @uncollected()
