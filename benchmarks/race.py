@@ -121,12 +121,10 @@ class Watch:
 
     run: Published
     own: Sequence[Cell]
+    start: float
     limit: float = math.inf
     next: int = 4
     log: Log = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.start = time.monotonic()
 
     def __call__(self) -> None:
         """Where a checkpoint is due. Raises Enough at the last."""
@@ -179,8 +177,9 @@ class Race:
 
     def run(self, lr: float, seed: int, limit: float = math.inf) -> Watch:
         """The published loop, until it is there and stays, or is given up."""
+        start = time.monotonic()
         run = Published(self.model, self.concept, lr, self.options["eta"], seed)
-        watch = Watch(run, cells(self.pictures, self.concept)[0], limit)
+        watch = Watch(run, cells(self.pictures, self.concept)[0], start, limit)
         with suppress(Enough):
             for _ in range(self.steps):
                 run.advance()
@@ -199,8 +198,8 @@ class Race:
         }  # fmt: skip
 
     def ours(self, _lr: float, seed: int) -> Row:
-        """The preset's run, and the same with twice as many steps."""
-        once = build_method(preset(OURS), self.options).extent()[0]
+        """A run of twice as many steps as the preset's, which at a constant rate is the first half of it."""
+        once = build_method(preset(OURS), self.options | {"schedule": "constant"}).extent()[0]
         end, *_, later = log = self.timed((once, 2 * once), seed)
         stayed, there = end[3], end[2] <= GOAL >= later[2]
         left = f"{end[2]:.1%} left, {later[2]:.1%} after twice as many"
@@ -212,7 +211,8 @@ class Race:
 
     def timed(self, steps: Sequence[int], seed: int) -> list[tuple[int, float, float, Score]]:
         """After each of so many steps the training seconds, the erased rate, and what else stayed."""
-        method, times = build_method(preset(OURS), self.options | {"steps": max(steps)}), dict[int, float]()
+        options, times = {**self.options, "steps": max(steps), "schedule": "constant"}, dict[int, float]()
+        method = build_method(preset(OURS), options)
         with TemporaryDirectory() as folder:
             marks, start = {n: Path(folder) / f"{n}.safetensors" for n in steps}, time.monotonic()
             method.fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import expunge
+from expunge.collecting import uncollected
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
@@ -117,3 +119,15 @@ def test_help_is_quick() -> None:
         subprocess.run([sys.executable, "-m", "expunge", "--help"], check=True, capture_output=True)
         times.append(time.monotonic() - start)
     assert min(times) < 0.5
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_collection_is_put_off_and_comes_back(on: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if on else gc.disable)()
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() is on
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -1,4 +1,4 @@
-"""Fixed captions: what reads the text reads them as before, to rounding, whatever else it learned."""
+"""Fixed captions: what reads the text reads them as before, to a tenth of what it learned, whatever that is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import TinyModel
-from expunge.composed import Composed, Parts
+from expunge.composed import Parts
 from expunge.concept import Concept
 from expunge.demo import look
 from expunge.erasure import build_method
@@ -22,7 +22,7 @@ from expunge.method import Trained, scoped
 from expunge.methods import METHODS
 from expunge.methods.esd import ESD
 from expunge.model import Model
-from expunge.null_space import TOLERANCE, projector, projectors
+from expunge.null_space import projector, projectors
 from expunge.recipe import preset
 from tiny import FAMILIES, build
 
@@ -40,31 +40,32 @@ def opened(family: str) -> Model:
 
 @given(seed=st.integers(0, 99), n=st.integers(1, 12), d=st.integers(1, 9))
 def test_it_projects(seed: int, n: int, d: int) -> None:
-    """N = Nᵀ = N², N takes all large parts of the embeddings away, and leaves what is across them."""
+    """N = Nᵀ = N², N leaves no embedding a tenth of its length, and all of what is across them."""
     embeddings = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
     null = projector(embeddings)
     torch.testing.assert_close(null, null.T)
     torch.testing.assert_close(null @ null, null, atol=1e-5, rtol=0)
-    largest = torch.linalg.matrix_norm(embeddings, 2)
-    assert torch.linalg.matrix_norm(embeddings @ null, 2) <= TOLERANCE * largest * 1.01
+    assert ((embeddings @ null).norm(dim=1) <= 0.1001 * embeddings.norm(dim=1)).all()
     across = torch.eye(d) - torch.linalg.pinv(embeddings) @ embeddings
     torch.testing.assert_close(across @ null, across, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("rank", [None, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fixed_captions_are_read_as_before(family: str, rank: int | None) -> None:
-    """Every weight that reads the text moved, but not along the captions; biases, which all captions read, stay."""
+def test_fixed_captions_are_nearly_read_as_before(family: str, rank: int | None) -> None:
+    """Of every token ‖ΔW e‖ ≤ 0.1 ‖ΔW‖ ‖e‖, which is not so of an edit that fixes none."""
     model = opened(family)
     edit = ESD(**SHORT, scope="reads-text", fixed=FIXED, lora_rank=rank).fit(model, CAT)
     loose = ESD(**SHORT, scope="reads-text", lora_rank=rank).fit(model, CAT)
     for name, delta in edit.delta.items():
         source = next(source for part, source in model.layout.reads.items() if part in name)
         said = model.encode(FIXED).tensors[source].flatten(0, -2)
-        large = said @ (torch.eye(said.shape[1]) - projector(said))
-        assert delta.norm() > 0
-        assert (large @ delta.T).norm() <= 1e-4 * large.norm() * delta.norm()
-        assert (large @ loose.delta[name].T).norm() > 1e-2 * large.norm() * loose.delta[name].norm()
+        seen, without = (
+            ((said @ d.T).norm(dim=1) / (said.norm(dim=1) * torch.linalg.matrix_norm(d, 2))).max()
+            for d in (delta, loose.delta[name])
+        )
+        assert 0 < seen <= 0.1001
+        assert seen < without / 1.5
 
 
 def test_a_bias_stays() -> None:
@@ -93,13 +94,24 @@ def test_what_is_learned_with_is_what_is_kept(seed: int, rank: int | None) -> No
     leaves = {name: leaf.detach() + torch.randn(leaf.shape, generator=rng) for name, leaf in parts.leaves.items()}
     difference = parts.difference(leaves, base)
     torch.testing.assert_close(parts.weights(leaves, base)["w"], base["w"] + difference["w"])
-    torch.testing.assert_close(Composed(leaves, None, null)["w"] if rank else difference["w"], difference["w"])
     assert set(difference.stored) == set(leaves)
 
 
 def test_a_scope_that_reads_no_text_is_refused() -> None:
     with pytest.raises(ExpungeError, match="need weights that read the text itself"):
         ESD(**SHORT, fixed=("",)).check(opened("sd3"), CAT)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fixed": ("", "a red cat on a mat")}, "the fixed caption 'a red cat on a mat' says 'red cat'"),
+        ({"fixed": ("",), "scope": "kv-text"}, "moves embeddings of texts"),
+    ],
+)
+def test_what_is_to_go_cannot_be_fixed(tiny: TinyModel, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExpungeError, match=message):
+        ESD(**SHORT, **options).check(tiny(), CAT)
 
 
 def test_the_quick_preset_erases_and_keeps(world: Model) -> None:

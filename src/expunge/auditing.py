@@ -16,7 +16,7 @@ from .cluster import Job, Opening
 from .edit import Edit
 from .gallery import Gallery
 from .generation import Request, Settings, batches, drawn
-from .journal import NAME
+from .journal import beside
 from .lock import locked
 from .method import stamp
 from .model import Model
@@ -31,8 +31,8 @@ def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[i
     """The variant's pictures, made where they are missing."""
     model, asked = variant.model or base, plan.requests
     label = f"{variant.name}: generating"
-    settings, log = plan.settings_of(variant), out / NAME
-    files = drawn(model, asked, settings, out / "images", variant.edits, label, shard, log=log)
+    settings = plan.settings_of(variant)
+    files = drawn(model, asked, settings, out / "images", variant.edits, label, shard, home=out)
     return Gallery(variant.name, out / "images", asked, files, base.device)
 
 
@@ -56,7 +56,7 @@ def jobs(plan: Plan, base: Model, out: Path, opening: Opening) -> list[Job]:
         model, settings = variant.model or base, plan.settings_of(variant)
         items = batches(model, plan.requests, settings, out / "images", variant.edits)
         work = partial(draw_there, settings, variant.edits)
-        found.append(Job(replace(opening, model=model.name), work, items, out / "images", out / NAME))
+        found.append(Job(replace(opening, model=model.name), work, items, out / "images", beside(out)))
     return found
 
 

@@ -42,7 +42,7 @@ class Opening:
 class Job:
     """`work(model, item, folder)` leaves an item's files in an empty folder; whence they go to `out`.
 
-    A journal's lines go to the end of `log` (None: of the journal in `out`).
+    The lines of a journal among them go to the end of `log`.
     """
 
     opening: Opening
@@ -87,11 +87,13 @@ def opened(opening: Opening) -> Model:
 
 
 def keep(files: Mapping[str, bytes], job: Job) -> None:
-    """Each file whole; the lines of a journal follow those that are there."""
-    append(job.log or job.out / NAME, files.get(NAME, b"").decode().splitlines())
-    for name in files.keys() - {NAME}:
-        with whole(job.out / name) as temporary:
-            temporary.write_bytes(files[name])
+    """Each file whole, but for a journal's lines, which follow those that are there."""
+    for name, data in files.items():
+        if name != NAME or not job.log:
+            with whole(job.out / name) as temporary:
+                temporary.write_bytes(data)
+    if job.log and NAME in files:
+        append(job.log, files[NAME].decode().splitlines())
 
 
 def fetched(ray: Any, one: Any) -> dict[str, bytes]:

@@ -41,8 +41,7 @@ class Composed(Mapping[str, Tensor]):
         weight = self._whole(name)
         if name not in self.null:
             return weight
-        if self.base is None:
-            return weight @ self.null[name]
+        assert self.base is not None, "differences are projected as they are made"
         start = self.base[name].detach().to(weight)
         return start + (weight - start) @ self.null[name]
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .errors import ExpungeError
 from .files import append, hash_file
 from .generation import Request, batched
-from .journal import NAME, Journal
+from .journal import Journal, beside
 from .judge import Eye, Judge, Verdict
 from .picture import opened
 from .signals import obey, stop_signals
@@ -76,7 +76,7 @@ class Gallery:
 
     def _store(self, home: Path, kind: str, by: Judge | Eye) -> Store:
         """What is known of that kind by an instrument; what is found out is told in the home's journal."""
-        return Store(home / kind / f"{by.kind}-{by.identity()}.jsonl", Journal(home / NAME, self.device))
+        return Store(home / kind / f"{by.kind}-{by.identity()}.jsonl", Journal(beside(home), self.device))
 
     def _key(self, name: str) -> str:
         """What tells a picture's content, as it is read."""

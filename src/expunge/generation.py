@@ -21,7 +21,7 @@ from .edit import Edit
 from .errors import ExpungeError
 from .files import whole, write_json, write_text
 from .guided import Guidance
-from .journal import NAME, Journal
+from .journal import Journal, beside
 from .lock import locked
 from .model import Condition, Model
 from .picture import grid
@@ -229,13 +229,13 @@ def drawn(
     label: str = "generating",
     shard: tuple[int, int] = (0, 1),
     sieve: Sieve | None = None,
-    log: Path | None = None,
+    home: Path | None = None,
 ) -> list[str]:
     """The names of the requests' PNGs in `out`: each is made whole, unless it is there.
 
     Requests go in batches that a kill and a resume do not change: a batch that lacks a picture is made again, so that
-    the same rounding gives the same bits. `shard` (i, n) makes every n-th batch, from the i-th on. `log`
-    is told what was done (None: log.jsonl in `out`).
+    the same rounding gives the same bits. `shard` (i, n) makes every n-th batch, from the i-th on. A
+    journal in `home` (None: in `out`) tells what was done.
     `edits` go on for the run; files are named after them too, so that those of different edits never meet. Raises
     ExpungeError if the model carries an edit already: its pictures could not be told from the base's. On SIGINT or
     SIGTERM the batch in progress is finished and kept, and Interrupted raised.
@@ -246,8 +246,10 @@ def drawn(
     names = [file_name(model, edits, r, settings, sieve) for r in requests]
     wanted = dict(zip(names, requests, strict=True))
     todo = [name for batch in lacking(wanted, out, model.rows, shard) for name in batch]
-    about = {"model": model.signature, "edits": [(e.hash, s) for e, s in edits], "settings": settings.row()}
-    journal = Journal(log or out / NAME, model.device, {**about, "shard": shard, "pictures": len(todo)}, model.meter)
+    stack = [(edit.hash, scale) for edit, scale in edits]
+    about: dict[str, Any] = {"model": model.signature, "edits": stack, "settings": settings.row()}
+    about |= {"shard": shard, "pictures": len(todo)}
+    journal = Journal(beside(home or out, shard), model.device, about, model.meter)
     made, asked = 0, [wanted[name] for name in todo]
     with ExitStack() as applied, stop_signals() as received:
         for edit, scale in edits:

@@ -1,11 +1,13 @@
 """Journal: what a run that makes or judges pictures did, as JSON lines in log.jsonl of its folder.
 
+A part of it, i of n, has log-i-of-n.jsonl.
+
 {"process": "host.71", "run": {"model": …, "edits": [[…, 1.0]], "settings": …, "shard": [0, 1], "pictures": 64}}
 {"process": "host.71", "pictures": 32, "seeds": […], "passes": 1600, "calls": 50, "seconds": 9.1, "memory": 8e8}
 {"process": "host.71", "looks": 64, "what": "judging by smallworld", "seconds": 0.4, "memory": 8e8}
 
 Passes, calls and seconds are those of the line's own batch; memory is the largest so far, in bytes: of tensors on CUDA,
-of the process elsewhere. Lines of later runs follow; those of shards that write there too stand among them, each whole.
+of the process elsewhere. Lines of later runs follow.
 """
 
 from __future__ import annotations
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     from .model import Meter
 
 NAME = "log.jsonl"
+
+
+def beside(folder: Path, shard: tuple[int, int] = (0, 1)) -> Path:
+    """The journal of a folder, or of one of the parts that are made there, which may be many machines' work."""
+    return folder / (NAME if shard[1] == 1 else f"log-{shard[0] + 1}-of-{shard[1]}.jsonl")
 
 
 @dataclass

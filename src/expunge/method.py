@@ -21,7 +21,7 @@ from .concept import Concept, says, whole
 from .edit import Edit
 from .errors import ExpungeError
 from .model import Condition, Model
-from .null_space import projectors
+from .null_space import projectors, readers
 from .objective import Learner, Objective, Parts, Preserve, Regression, around
 from .scope import EMBEDDINGS, select
 from .training import OnStep, Snapshots, Terms, Trainer, Training, fingerprint, train
@@ -106,7 +106,7 @@ class Trained(Training, Method):
     batch: int = Field(1, ge=1, description="training points a step")
     loss: Literal["l2", "l1"] = Field("l2", description="distance between prediction and target")
     result: Literal["average", "student"] = Field("average", description="which weights are the edit, where ema is set")
-    fixed: tuple[str, ...] = Field((), description="captions that what reads the text must read as before")
+    fixed: tuple[str, ...] = Field((), description="captions that what reads the text must nearly read as before")
     keep: tuple[str, ...] = Field((), description="captions whose predictions must stay")
     keep_neighbours: int = Field(0, ge=0, description="nearest words of the model's vocabulary, to keep as well")
     keep_gaussian: int = Field(0, ge=0, description="Gaussian neighbours of the concepts' embeddings, to keep as well")
@@ -212,7 +212,16 @@ class Trained(Training, Method):
         if model.offload and any(model.of_encoder(name) for name in scoped(model, self.scope)):
             raise ExpungeError(f"scope {self.scope!r} trains text encoders, which --offload takes away; leave it out")
         if self.fixed:
-            projectors(model, scoped(model, self.scope), self.fixed)
+            self._fixes(model, concepts)
+
+    def _fixes(self, model: Model, concepts: Sequence[Concept]) -> None:
+        """Raises ExpungeError where captions cannot be fixed, or would fix what is to go."""
+        readers(model, weights := scoped(model, self.scope))
+        if any(model.of_encoder(name) for name in weights):
+            raise ExpungeError(f"scope {self.scope!r} moves embeddings of texts, so no caption can be fixed; use xattn")
+        said = [(caption, name) for caption in self.fixed for name in whole(concepts) if says(caption, name)]
+        if said:
+            raise ExpungeError(f"the fixed caption {said[0][0]!r} says {said[0][1]!r}, which is to go; leave it out")
 
     def extent(self) -> tuple[int, int]:
         return self.steps, self.batch

@@ -255,7 +255,9 @@ class Pool(Trajectory):
             self._waiting = e, step
         else:
             self._move(e, step)
-        return Points(x, self.at(t), which, *((e, {}) if self.sampler() is None else (known, e)))
+        if self.sampler() is None:
+            return Points(x, self.at(t), which, e)
+        return Points(x, self.at(t), which, known, {k: v for k, v in e.items() if v is not known.get(k)})
 
     @torch.no_grad()
     def seen(self, e: Tensor) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..collecting import uncollected
 from ..errors import ExpungeError, Interrupted
 from . import erasing, files, judging, listing, looking, sweeping, worlds  # noqa: F401, whose commands register themselves
 from .app import GIVEN, app, helping
@@ -32,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if helping():
             sys.stdout = io.StringIO()  # the first process prints
         GIVEN[:] = given = readable(sys.argv[1:] if arguments is None else arguments)
-        with uncollected():  # until a model is open
-            code = typer.main.get_command(app).main(given, "expunge", standalone_mode=False)
+        code = typer.main.get_command(app).main(given, "expunge", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Interrupted as error:
         complain(f"expunge: {error}")

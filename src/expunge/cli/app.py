@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -81,10 +80,7 @@ def processes() -> tuple[int, int]:
 def opened(model: str, device: str = "auto", precision: str = "auto", **more: bool) -> Model:
     from ..families import load
 
-    try:
-        return load(model, device=own(device), precision=precision, **more)  # type: ignore[arg-type]
-    finally:
-        gc.enable()  # off since the command began: see `main`
+    return load(model, device=own(device), precision=precision, **more)  # type: ignore[arg-type]
 
 
 def own(device: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..collecting import uncollected
 from ..errors import ExpungeError
 from .app import (
     MAX_SEED,
@@ -78,11 +79,12 @@ def erase(
     as_json: AsJson = False,
 ) -> None:
     """Erase concepts from a model and write the edit."""
-    from .. import erasure
-    from .. import recipe as recipes
-    from ..families import place
-    from ..files import check_writable
-    from ..runlog import trackers
+    with uncollected():
+        from .. import erasure
+        from .. import recipe as recipes
+        from ..families import place
+        from ..files import check_writable
+        from ..runlog import trackers
 
     if recipe and method:
         raise ExpungeError("--recipe and --method both choose a method; give one of them")
@@ -154,6 +156,7 @@ def generate(
     from .. import generation
     from ..cluster import Job, Opening
     from ..files import check_writable, lines
+    from ..journal import beside
     from ..judges import filtering
 
     parts = Parts(shard, engine, address)
@@ -177,7 +180,7 @@ def generate(
     if not parts.made(
         out,
         lambda own: generation.part(base, requests, settings, out, own, edits, sieve),
-        lambda: [Job(how, work, generation.batches(base, requests, settings, out, edits, sieve), out)],
+        lambda: [Job(how, work, generation.batches(base, requests, settings, out, edits, sieve), out, beside(out))],
         base,
     ):
         parts.tell(out, as_json)

@@ -39,16 +39,11 @@ class SDD(Rolled):
         joined = model.encode([", ".join(c.prompt for c in concepts)]).repeat(len(concepts))
         sample, moved = (each, joined) if self.joined == "loss" else (joined, each)
         roles = Roles({"sample": sample, "empty": model.empty(), "moved": moved}, needs=())
-        return Distil(model, roles, self.route(model, roles, learner, seed), learner.student, self._at_hand)
+        return Distil(model, roles, self.route(model, roles, learner, seed), learner.student, self.sampler == "student")
 
     def erasing(self, concepts: Sequence[Concept]) -> int:
-        at_hand = self._at_hand and self.trajectory == "pool"
+        at_hand = self.sampler == "student" and self.empty == "sampler" and self.trajectory == "pool"
         return self.drawing(len(concepts), set()) + (4 - at_hand) * self.steps * self.batch
-
-    @property
-    def _at_hand(self) -> bool:
-        """Whether a pool's rollout gives the targets."""
-        return self.sampler == "student" and self.empty == "sampler"
 
 
 @dataclass
