@@ -7,8 +7,7 @@ without weights, 512 px for Stable Diffusion 1 and 1024 px for XL), and of a pic
 passes of an erasure, as `expunge erase` tells them beforehand. Assumed, and to be replaced by what your own cluster
 does: the share of a GPU's peak that such networks reach (--use), that peak in operations a second (--peak: an H100's,
 dense bf16), and the price of an hour (--price). A row of an audit is one model's pictures of 50 steps under guidance,
-100 passes each; the base's row is made once for all edits on the same prompts and seeds. Judging is left
-out.
+100 passes each; the base's row is made once for all edits on the same prompts and seeds. Judging is left out.
 """
 
 from __future__ import annotations
