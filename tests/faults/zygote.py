@@ -23,6 +23,7 @@ def run(arguments: list[str], told: Path) -> None:
     file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    torch.set_num_threads(1)  # makes its pool anew while it has one thread: several at once find none (PyTorch's race)
     try:
         main(arguments)
     except SystemExit as ended:
