@@ -34,7 +34,7 @@ LAYERS = [
     {"objective"},
     {"method"},
     {"rolled", "merge"},
-    {"methods", "runlog"},
+    {"methods", "runlog", "frames"},
     {"smallworld"},
     {"vision", "gallery", "protocol", "filter"},
     {"judges", "metric"},

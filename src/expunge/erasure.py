@@ -14,6 +14,7 @@ from .edit import Edit
 from .errors import ExpungeError, unknown
 from .families import Precision, load
 from .files import check_writable, home, lines, sweep
+from .frames import Frames
 from .lock import locked
 from .method import Method, scoped
 from .methods import method_class
@@ -165,25 +166,32 @@ def run(
     marks: Mapping[int, Path] | None = None,
     trackers: Sequence[Any] = (),
     team: Team | None = None,
+    frames: Path | None = None,
 ) -> Edit:
     """Fits, saves the edit at `out`, and removes the snapshot; `marks` are files of the edit after so many steps.
 
     What the run did at each step is beside the edit, in its name with the ending .jsonl, and told to Accelerate's
-    `trackers`. Processes that a launcher started do it together, unless `team` says otherwise. Raises ExpungeError if
-    another run writes there.
+    `trackers`. Processes that a launcher started do it together, unless `team` says otherwise. `frames` is a folder of
+    pictures of it on the way, by one process alone. Raises ExpungeError if another run writes there.
     """
     snapshot, team = check_output(out, resume), team or here(model.device)
+    film = Frames(model, shown(method, concepts), frames) if frames else None
+    watching = [watch for watch in (film, on_step) if watch]
     log = RunLog(log_path(out), method.describe(model, concepts, seed), model.device, team, trackers)
 
     def stepped(trainer: Trainer, loss: float) -> None:
         log(trainer, loss)
-        if on_step:
-            on_step(trainer, loss)
+        for watch in watching:
+            watch(trainer, loss)
 
     model.cache = model.cache or cache_folder()
     shard(model, scoped(model, method.scope))
     with locked(out) if team.main else nullcontext(), model.together(team), closing(log):
+        if film:
+            film.begin()
         edit = method.fit(model, concepts, seed=seed, name=out.stem, snapshot=snapshot, on_step=stepped, marks=marks)
+        if film:
+            film.after(edit, method.extent()[0] or 1)
         log.end(edit)
         team.same(lambda: finish(edit, out, snapshot))
     return edit

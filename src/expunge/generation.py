@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -28,6 +28,8 @@ from .picture import grid
 from .signals import obey, stop_signals
 from .steering import Run, Steering
 from .training import fitted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +290,7 @@ def done(path: Path) -> bool:
     return path.exists() or stop(path).exists()
 
 
-def batched(names: Iterable[str], n: int) -> Iterator[list[str]]:
+def batched(names: Iterable[T], n: int) -> Iterator[list[T]]:
     """In lists of n, the last of what is left."""
     rest = [*names]
     for start in range(0, len(rest), n):

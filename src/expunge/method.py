@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -177,15 +178,16 @@ class Trained(Training, Method):
         trainer = Trainer(stored.leaves, self, team=model.team)
         average = stored.weights(trainer.average, base) if trainer.average else None
         learner = Learner(stored.weights(trainer.parameters, base), average)
-        objective = trainer.extra = Counted(self.objective(model, concepts, learner, seed), model)
         about = self.describe(model, concepts, seed)
-        keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
-        if keeper:
-            keeper.load(trainer)
 
         def now(name: str, **more: int) -> Edit:
             found = trainer.parameters if self.result == "student" else trainer.result()
             return Edit(stored.difference(found, base), about | stamp() | {"cost": objective.cost(), **more}, name)
+
+        objective = trainer.extra = Counted(self.objective(model, concepts, learner, seed), model, now)
+        keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
+        if keeper:
+            keeper.load(trainer)
 
         def stepped(trainer: Trainer, loss: float) -> None:
             if on_step:
@@ -246,10 +248,13 @@ def stamp() -> dict[str, Any]:
 
 
 class Counted:
-    """An objective that also counts passes, calls and seconds, over kills and resumes."""
+    """An objective that also counts passes, calls and seconds, over kills and resumes.
 
-    def __init__(self, inner: Objective, model: Model) -> None:
-        self.inner, self.model, self.meter, self.memo = inner, model, model.meter, model.memo
+    `current` is the edit as it is, under a name.
+    """
+
+    def __init__(self, inner: Objective, model: Model, current: Callable[[str], Edit]) -> None:
+        self.inner, self.model, self.meter, self.memo, self.current = inner, model, model.meter, model.memo, current
         self.begun = self._now()
 
     def _now(self) -> Tensor:
@@ -268,6 +273,13 @@ class Counted:
         shared = {"remembered": int(saved)} if self.memo else {}
         shared |= {"processes": self.model.team.size} if self.model.team.size > 1 else {}
         return {"passes": int(passes), "calls": int(calls), "seconds": round(seconds, 3), **shared}
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is done inside does not count."""
+        before = self._now()
+        yield
+        self.begun += self._now() - before
 
     def state(self) -> dict[str, Tensor]:
         return {**self.inner.state(), "spent": self._now() - self.begun, "pieces": torch.tensor(self.model.pieces)}

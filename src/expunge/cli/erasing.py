@@ -62,6 +62,9 @@ def erase(
     ] = None,
     out: Annotated[Path, typer.Option(help="file of the edit")] = Path("edit.safetensors"),
     picture: Annotated[Path | None, typer.Option(help="a PNG of before and after at the same seeds")] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="a folder for pictures at the same seeds, before, on the way and after")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an unfinished run")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -104,14 +107,18 @@ def erase(
         raise ExpungeError("--picture needs the whole model in one process; leave it out, and use generate afterwards")
     if picture:
         check_writable(picture)
+    if frames:
+        check_writable(frames / "frames.json")
     told = trackers(report_to or [], out)
     team = erasure.counted(place(device), processes)
+    if frames and (fsdp or team.size > 1):
+        raise ExpungeError("--frames are one process's; leave them out, and use generate afterwards")
     base = opened(model or chosen.model, device, precision, offload=offload, checkpointing=checkpointing, fsdp=fsdp)
     seed = chosen.seed if seed is None else seed
     plan = erasure.make_plan(base, built, wanted)
     erasure.check_snapshot(base, built, wanted, out, seed)
     say(f"{describe(plan.row(), str(recipe or named))}, on {team.size} process{'es' * (team.size > 1)}")
-    edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume, trackers=told)
+    edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume, trackers=told, frames=frames)
     if picture and team.main:
         drawn(base, edit, erasure.shown(built, wanted), picture)
     if as_json:
