@@ -43,7 +43,9 @@ LAYERS = [
     {"plan"},
     {"scoring"},
     {"demo", "diagnosis", "auditing", "sweep"},
+    {"study"},
     {"report"},
+    {"web"},
     {"cli"},
     {"__main__"},
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 from .cluster import Job, Opening
 from .edit import Edit
+from .files import write_json
 from .gallery import Gallery
 from .generation import Request, Settings, batches, drawn
 from .journal import beside
@@ -22,7 +23,7 @@ from .method import stamp
 from .model import Model
 from .plan import Plan
 from .result import Difference, Result, differences
-from .scoring import scored
+from .scoring import blocked, scored
 from .training import fingerprint
 from .variant import Variant
 
@@ -37,9 +38,25 @@ def gallery(plan: Plan, base: Model, variant: Variant, out: Path, shard: tuple[i
 
 
 def run(plan: Plan, base: Model, out: Path) -> list[Result]:
-    """Makes the pictures in `out`, judges and measures. Raises ExpungeError if another run writes there."""
+    """Makes the pictures in `out`, judges and measures, and lists the pictures in pictures.json.
+
+    Raises ExpungeError if another run writes there.
+    """
     with locked(out, folder=True):
-        return scored(plan, [gallery(plan, base, variant, out) for variant in plan.variants])
+        galleries = [gallery(plan, base, variant, out) for variant in plan.variants]
+        found = scored(plan, galleries)
+        write_json(out / "pictures.json", {"rows": shown(plan, galleries), "erased": plan.erased})
+    return found
+
+
+def shown(plan: Plan, galleries: Sequence[Gallery]) -> list[dict[str, Any]]:
+    """Every picture of every row; the file is None where the row's filter blocked it."""
+    rows = [(v, g, blocked(v, g)) for v, g in zip(plan.variants, galleries, strict=True)]
+    return [
+        {"row": v.name, "prompt": r.prompt, "seed": r.seed, "file": None if r in hidden else f"{g.folder.name}/{name}"}
+        for v, g, hidden in rows
+        for r, name in zip(g.requests, g.files, strict=True)
+    ]
 
 
 def part(plan: Plan, base: Model, out: Path, shard: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import ExpungeError, Interrupted
-from . import erasing, files, judging, listing, looking, sweeping, worlds  # noqa: F401, whose commands register themselves
+from . import erasing, files, judging, listing, looking, serving, studying, sweeping, worlds  # noqa: F401, whose commands register themselves
 from .app import GIVEN, app, helping
 
 

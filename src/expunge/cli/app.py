@@ -26,6 +26,8 @@ app = typer.Typer(
 app.info.help = "Erase concepts from text-to-image diffusion models, and measure what the erasure did."
 world = typer.Typer(help="The small world: draw its data, or train it again.", no_args_is_help=True)
 app.add_typer(world, name="world")
+study = typer.Typer(help="Studies: people rate the pictures of audits, blind.", no_args_is_help=True)
+app.add_typer(study, name="study")
 
 MODEL = "smallworld, smallworld-gold, a diffusers folder, a .safetensors or .ckpt checkpoint, or a hub id"
 ModelName = Annotated[str, typer.Option("--model", help=MODEL)]
