@@ -65,6 +65,13 @@ def build_method(recipe: Recipe, changes: Mapping[str, Any]) -> Method:
     return validated(method_class(recipe.method), {**recipe.options, **changes}, f"method {recipe.method}")
 
 
+def options(name: str) -> list[dict[str, Any]]:
+    """Every option of a preset's method, its value there, and what it is."""
+    method = build_method(preset(name), {})
+    values, fields = method.model_dump(mode="json"), type(method).model_fields
+    return [{"option": k, "value": values[k], "about": f.description} for k, f in fields.items()]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run will do, said before it starts."""

@@ -37,6 +37,17 @@ def locked(path: Path, *, folder: bool = False, shared: bool = False) -> Iterato
         _left(file, handle)
 
 
+def held(path: Path) -> bool:
+    """Whether another run writes this file now."""
+    try:
+        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    free = _lock(handle, fcntl.LOCK_SH)
+    os.close(handle)
+    return not free
+
+
 def _taken(file: Path, kind: int) -> int | None:
     """The file, open and locked; None if another process keeps it for as long as we are patient."""
     end = time.monotonic() + PATIENCE

@@ -24,6 +24,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     about: str = Field("", description="one line for people")
+    good: str = Field("", description="what it is good for and where it is weak, for those who choose one")
     source: str = Field("", description="paper or code that the values come from")
     method: str = Field("esd", description="name of a method")
     options: dict[str, Any] = Field(default_factory=dict, description="fields of the method")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -56,6 +56,8 @@ def presets(
     from ..recipe import preset, preset_names
 
     if name:
+        from ..erasure import options
+
         rows = options(name)
         cells = [(r["option"], json.dumps(r["value"]), r["about"]) for r in rows]
         show(rows) if as_json else table(f"options of {name}", ("option", "value", "what it is"), cells)
@@ -65,16 +67,6 @@ def presets(
         show({name: r.model_dump(include={"about", "source", "method", "options"}) for name, r in found.items()})
     else:
         table("presets", ("name", "about", "source"), [(n, r.about, r.source) for n, r in found.items()])
-
-
-def options(name: str) -> list[dict[str, Any]]:
-    """Every option of a preset's method, its value there, and what it is."""
-    from ..erasure import build_method
-    from ..recipe import preset
-
-    method = build_method(preset(name), {})
-    values, fields = method.model_dump(mode="json"), type(method).model_fields
-    return [{"option": k, "value": values[k], "about": f.description} for k, f in fields.items()]
 
 
 @app.command()

@@ -1,0 +1,360 @@
+"""The page in a real Chromium: what a stranger does, from the first picture to a study's plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import CHROMIUM, FLAGS, Served, needs_chromium, serving
+from expunge.edit import Edit
+from expunge.study import design
+from expunge.web.shelf import Shelf
+
+pytestmark = needs_chromium
+sync_api = pytest.importorskip("playwright.sync_api")
+
+SMALL = "steps=12\nlatents=3\ngrid=3\nbatch=2\ncontexts=[]\nkeep=[a cat]"
+SLOW = "steps=9000\nlatents=3\ngrid=3\nbatch=2\ncontexts=[]\nkeep=[a cat]"
+MINUTE = 60_000
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("page") / "folder") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as play:
+        found = play.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Any]:
+    yield from opened(browser, served.address)
+
+
+def opened(browser: Any, address: str, **more: Any) -> Iterator[Any]:
+    """A fresh visitor; nothing may go wrong unseen, nor may anything be asked of another machine."""
+    context = browser.new_context(viewport=more.pop("viewport", {"width": 1280, "height": 900}), **more)
+    page, wrong, asked = context.new_page(), [], []
+    page.set_default_timeout(MINUTE)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert not wrong
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def begin(page: Any, concept: str, options: str = "", card: str = "Recommended") -> str:
+    """Starts an erasure as one does; its id."""
+    page.fill("#concepts textarea, #concepts input", concept)
+    page.get_by_role("radio", name=re.compile(f"^{card}")).check()
+    if options and not page.locator("#options textarea").is_visible():
+        page.get_by_role("button", name="More choices").click()
+    if options:
+        page.fill("#options textarea", options)
+    known = page.input_value("#runs input")
+    page.click("#start")
+    page.wait_for_function("known => document.querySelector('#runs input').value !== known", arg=known)
+    return str(page.input_value("#runs input")).partition(":")[0]
+
+
+def told(page: Any, place: str) -> str:
+    """The command line that is shown."""
+    page.wait_for_selector(f"{place} .cm-content")
+    return " ".join(page.locator(f"{place} .cm-line").all_inner_texts())
+
+
+def done(page: Any) -> None:
+    page.wait_for_selector("#run .x-done")
+
+
+def changes(page: Any, times: int) -> None:
+    """Until so many different pictures stood at one place."""
+    seen = set[str]()
+    while len(seen) < times:
+        seen.add(page.locator("#run .x-two img").nth(1).get_attribute("src"))
+        page.wait_for_timeout(100)
+
+
+def choose(page: Any, run: str) -> None:
+    page.locator("#runs input").click()
+    page.get_by_role("option", name=re.compile(f"^{run}")).click()
+
+
+def edit(served: Served, id: str) -> Edit:
+    return Edit.load(Shelf(served.folder).edit(id))
+
+
+def test_a_stranger_erases_within_a_minute(page: Any, served: Served, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    page.wait_for_selector("#preview img")
+    assert time.monotonic() - begun < 5, "the first picture"
+    page.get_by_role("button", name="Orsini").click()
+    page.get_by_role("radio", name=re.compile("^A quick first look")).check()
+    page.click("#start")
+    page.wait_for_selector("#run .x-running, #run .x-done")
+    page.wait_for_selector("#run .x-film img")
+    done(page)
+    assert time.monotonic() - begun < 60
+    pictures = page.locator("#run .x-two").first.locator("img")
+    assert pictures.nth(0).get_attribute("src") != pictures.nth(1).get_attribute("src")
+    assert pictures.nth(1).evaluate("picture => picture.complete && picture.naturalWidth") == 3 * 64
+    line = told(page, "#command")
+    assert line == "expunge erase --method smallworld-quick --frames frames --out orsini.safetensors -- Orsini"
+    ours = subprocess.run([sys.executable, "-m", *shlex.split(line)], cwd=tmp_path, check=True, capture_output=True)
+    assert ours.returncode == 0
+    assert Edit.load(tmp_path / "orsini.safetensors").hash == edit(served, "orsini").hash, (
+        "the command line is the same"
+    )
+
+
+def test_pictures_change_while_it_runs_and_stop_and_resume_keep_the_bits(page: Any, served: Served) -> None:
+    whole = begin(page, "car", SMALL)
+    done(page)
+    assert begin(page, "car", SMALL) != whole
+    page.wait_for_selector("#stop", state="visible")
+    page.click("#stop")
+    page.wait_for_selector("#run .x-stopped, #run .x-done")
+    if page.locator("#run .x-stopped").count():
+        page.click("#resume")
+    done(page)
+    assert edit(served, "car").hash == edit(served, "car-2").hash
+
+
+def test_a_run_outlives_the_browser_and_the_server(browser: Any, tmp_path: Path) -> None:
+    with serving(tmp_path / "folder") as served:
+        for page in opened(browser, served.address):
+            begin(page, "cat", SLOW)
+            page.wait_for_selector("#run progress")
+            changes(page, 3)
+        for page in opened(browser, served.address):  # another visitor
+            page.wait_for_selector("#run .x-running")
+            begin(page, "a boat", SMALL)
+            page.wait_for_selector("#run .x-waiting")
+            assert "1 run before it" in page.inner_text("#run")
+        code, said = served.stop()
+        assert (code, said.splitlines()[-1]) == (143, "expunge: ended; what was going on can go on later")
+    with serving(tmp_path / "folder") as served:
+        for page in opened(browser, served.address):
+            page.wait_for_selector("#run .x-stopped")
+            choose(page, "cat:")
+            page.wait_for_selector("#resume", state="visible")
+            page.click("#resume")
+            page.wait_for_selector("#run progress")
+            step = int(page.get_attribute("#run progress", "value") or 0)
+            assert step > 1, "it goes on where it was"
+            page.click("#stop")
+            page.wait_for_selector("#run .x-stopped")
+
+
+def test_before_and_after_under_a_slider_and_a_dial(page: Any) -> None:
+    page.wait_for_selector("#look-at", state="visible")
+    page.click("#look-at")
+    page.fill("#prompt textarea, #prompt input", "a red car in the city")
+    page.click("#draw")
+    page.wait_for_selector("#pair .x-slider")
+    over = page.locator("#pair .x-over")
+    page.locator("#pair .x-slider input").focus()
+    page.keyboard.press("Home")
+    assert "100%" in over.evaluate("picture => picture.style.clipPath"), "the keyboard moves it"
+    before, after = (page.locator("#pair .x-grid tr").nth(i).locator("img") for i in (0, 1))
+    assert before.count() == after.count() == 4
+    assert before.nth(0).get_attribute("src") != after.nth(0).get_attribute("src")
+    page.fill("#strength-1 input[type=number]", "0")
+    page.locator("#strength-1 input[type=number]").press("Tab")
+    page.click("#draw")
+    page.wait_for_selector("#pair .x-slider", state="detached")
+    page.get_by_role("button", name="Put more on it").click()
+    page.locator("#guidance input").click()
+    page.get_by_role("option", name="sld-max", exact=True).click()
+    page.fill("#away textarea, #away input", "car")
+    page.click("#draw")
+    page.wait_for_selector("#pair .x-slider")
+    assert "--guidance sld-max --concept=car" in told(page, "#draw-command")
+    page.get_by_role("button", name="Where does a word live?").click()
+    page.click("#watch")
+    page.wait_for_selector("#maps img")
+
+
+def test_an_audit_is_run_opened_and_compared(page: Any) -> None:
+    page.wait_for_selector("#preview img")
+    tab(page, "Judge")
+    page.wait_for_selector("#judged input:checked")
+    page.locator("#protocol input").click()
+    page.get_by_role("option", name=re.compile("^smallworld-objects")).click()
+    page.fill("#limit input", "20")
+    page.click("#judge")
+    page.wait_for_selector("#audit iframe", timeout=2 * MINUTE)
+    report = page.frame_locator("#audit iframe")
+    report.get_by_role("heading", name=re.compile("gone, and what else changed")).wait_for()
+    veiled = report.locator("label.veil")
+    if veiled.count():
+        blur = "picture => getComputedStyle(picture).filter"
+        assert "blur" in veiled.first.locator("img").evaluate(blur)
+        veiled.first.locator("input").check()
+        assert veiled.first.locator("img").evaluate(blur) == "none"
+    page.get_by_role("button", name="Side by side").click()
+    page.locator("#several input").first.check()
+    page.click("#compare")
+    page.wait_for_selector("#comparison svg")
+    assert "all else" in page.inner_text("#comparison")
+
+
+def test_an_edit_goes_and_comes_back(page: Any, served: Served, tmp_path: Path) -> None:
+    page.wait_for_selector("#preview img")
+    tab(page, "Keep")
+    page.wait_for_selector("#edit-facts a")
+    with page.expect_download() as waiting:
+        page.click("#edit-facts a")
+    file = tmp_path / "mine.safetensors"
+    waiting.value.save_as(file)
+    given = Edit.load(file)
+    page.set_input_files("#bring input[type=file], input[type=file]", str(file))
+    page.wait_for_function("() => document.querySelector('#kept input').value === 'mine'")
+    assert edit(served, "mine").hash == given.hash
+    page.click("#make")
+    page.wait_for_selector("#export-run a")
+    with page.expect_download() as waiting:
+        page.click("#export-run a")
+    lora = tmp_path / "lora.safetensors"
+    waiting.value.save_as(lora)
+    page.set_input_files("#bring input[type=file], input[type=file]", str(lora))
+    page.wait_for_function("() => document.querySelector('#exports input').value.startsWith('lora:')")
+    page.wait_for_selector("#export-run .x-done")
+    assert len(edit(served, "lora").delta) == len(given.delta), "another tool's file is read too"
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"nothing of the kind")
+    page.set_input_files("#bring input[type=file], input[type=file]", str(bad))
+    assert "bad.safetensors" in message(page)
+
+
+def message(page: Any) -> str:
+    """What the page complains of."""
+    toast = page.locator(".toast-body, [data-testid='toast-body']").first
+    toast.wait_for()
+    return str(toast.inner_text())
+
+
+def test_a_study_from_its_making_to_its_plot(browser: Any, page: Any, served: Served) -> None:
+    page.wait_for_selector("#preview img")
+    tab(page, "Study")
+    page.wait_for_selector("#study-audits input:checked")
+    page.get_by_role("radio", name="both").check()
+    page.click("#make-study")
+    link = page.wait_for_selector("#study-results a").inner_text()
+    for _ in range(2):
+        for rater in opened(browser, link, viewport={"width": 390, "height": 800}):
+            rater.get_by_role("button", name=re.compile("begin", re.IGNORECASE)).click()
+            rate(rater, design.load(next((served.folder / "studies").iterdir())))
+    page.click("#count-again")
+    page.wait_for_selector("#study-results svg")
+    text = page.inner_text("#study-results")
+    assert "2 began, 2 finished" in text
+    assert "Krippendorff" in text
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="all answers as CSV").click()
+    rows = [*csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text()))]
+    assert {row["rater"] for row in rows} == {"1", "2"}
+
+
+def rate(page: Any, study: design.Study) -> None:
+    """Answers all that is asked, and what a check says."""
+    page.wait_for_selector("button[name=rating]")
+    assert sideways(page) <= 0
+    while page.locator("button[name=rating]").count():
+        item = study.by_id[int(page.input_value("input[name=item]"))]
+        page.locator(f"button[name=rating][value='{item.want or 1 + item.id % 5}']").click()
+        page.wait_for_load_state()
+    page.get_by_text(re.compile("thank", re.IGNORECASE)).wait_for()
+
+
+def sideways(page: Any) -> int:
+    """Pixels that the page is wider than the screen."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+WRONG = {
+    "": "nothing to erase",
+    "car -> truck": "leave the anchor out",
+}
+OPTIONS = {
+    "sttteps=3": "steps",
+    "steps=nan": "steps",
+    "scope=re:(a+)+$": "a scope is one of",
+    "file=/etc/passwd": "unknown key",
+}
+
+
+def test_wrong_inputs_are_told_in_a_line(page: Any, served: Served) -> None:
+    page.wait_for_selector("#preview img")
+    before = len(Shelf(served.folder).jobs())
+    page.get_by_role("button", name="More choices").click()
+    for concept, options, wanted in [(c, "", w) for c, w in WRONG.items()] + [
+        ("car", o, w) for o, w in OPTIONS.items()
+    ]:
+        page.fill("#concepts textarea, #concepts input", concept)
+        page.fill("#options textarea", options)
+        page.click("#start")
+        page.get_by_text(wanted).last.wait_for()
+        page.keyboard.press("Escape")
+    assert len(Shelf(served.folder).jobs()) == before, "nothing was begun"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_scrolls_only_down(browser: Any, served: Served, scheme: str) -> None:
+    for page in opened(browser, served.address, viewport={"width": 390, "height": 844}, color_scheme=scheme):
+        page.wait_for_selector("#preview img")
+        shade = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (max(map(int, re.findall(r"\d+", shade)[:3])) < 100) == (scheme == "dark")
+        for name in ("Erase", "Look", "Judge", "Keep", "Study"):
+            if not page.get_by_role("tab", name=name, exact=True).is_visible():
+                page.locator("#tabs .overflow-menu > button").click()
+                page.locator("#tabs .overflow-dropdown button", has_text=name).click()
+            else:
+                tab(page, name)
+            page.wait_for_timeout(400)
+            assert sideways(page) <= 0, name
+
+
+def test_who_does_not_know_the_password_sees_nothing(browser: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("open sesame\n")
+    secret.chmod(0o600)
+    with serving(tmp_path / "folder", "--host", "0.0.0.0", "--password-file", str(secret)) as served:
+        address = served.address.replace("0.0.0.0", "127.0.0.1")
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.fill("input[type=password]", "open barley")
+        page.click("button")
+        page.get_by_text("wrong password").wait_for()
+        assert page.goto(f"{address}/pictures/x.png").status in (401, 404, 200)
+        page.goto(address)
+        page.fill("input[type=password]", "open sesame")
+        page.click("button")
+        page.wait_for_selector("#preview img", timeout=MINUTE)
+        context.close()
+        assert served.stop(signal.SIGINT)[0] == 130
