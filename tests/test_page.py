@@ -7,36 +7,52 @@ import io
 import re
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import CHROMIUM, FLAGS, Served, needs_chromium, serving
+import expunge
+from browser import CHROMIUM, FLAGS, Served, serving
+from crowd import Visitor, audited, event, opening
 from expunge.edit import Edit
 from expunge.study import design
+from expunge.study.store import Answers
 from expunge.web.shelf import Shelf
 
-pytestmark = needs_chromium
-sync_api = pytest.importorskip("playwright.sync_api")
-
-SMALL = "steps=12\nlatents=3\ngrid=3\nbatch=2\ncontexts=[]\nkeep=[a cat]"
-SLOW = "steps=9000\nlatents=3\ngrid=3\nbatch=2\ncontexts=[]\nkeep=[a cat]"
+SMALL = "steps=12\nlatents=3\ngrid=3\nbatch=2\ncontexts=[]\nkeep=[]"
+SLOW = SMALL.replace("12", "9000")
 MINUTE = 60_000
+VISITORS, ANSWERS = 50, 4
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("page") / "folder") as found:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that the server was started with."""
+    folder = tmp_path_factory.mktemp("rated")
+    design.new([audited(folder / "audit")], folder / "shapes", pictures=6, each=12)
+    return folder / "shapes"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, study: Path) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("page")
+    expunge.erase("car", method="uce-2025", out=folder / "given.safetensors")
+    with serving(folder / "folder", "--edit", str(folder / "given.safetensors"), "--study", str(study)) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip("no Chromium: apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as play:
         found = play.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS])
         yield found
@@ -50,11 +66,14 @@ def page(browser: Any, served: Served) -> Iterator[Any]:
 
 def opened(browser: Any, address: str, **more: Any) -> Iterator[Any]:
     """A fresh visitor; nothing may go wrong unseen, nor may anything be asked of another machine."""
+    refused = more.pop("refused", "nothing")
     context = browser.new_context(viewport=more.pop("viewport", {"width": 1280, "height": 900}), **more)
     page, wrong, asked = context.new_page(), [], []
     page.set_default_timeout(MINUTE)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
+    page.on(
+        "console", lambda told: wrong.append(told.text) if told.type == "error" and refused not in told.text else None
+    )
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     yield page
@@ -144,35 +163,12 @@ def test_pictures_change_while_it_runs_and_stop_and_resume_keep_the_bits(page: A
     assert edit(served, "car").hash == edit(served, "car-2").hash
 
 
-def test_a_run_outlives_the_browser_and_the_server(browser: Any, tmp_path: Path) -> None:
-    with serving(tmp_path / "folder") as served:
-        for page in opened(browser, served.address):
-            begin(page, "cat", SLOW)
-            page.wait_for_selector("#run progress")
-            changes(page, 3)
-        for page in opened(browser, served.address):  # another visitor
-            page.wait_for_selector("#run .x-running")
-            begin(page, "a boat", SMALL)
-            page.wait_for_selector("#run .x-waiting")
-            assert "1 run before it" in page.inner_text("#run")
-        code, said = served.stop()
-        assert (code, said.splitlines()[-1]) == (143, "expunge: ended; what was going on can go on later")
-    with serving(tmp_path / "folder") as served:
-        for page in opened(browser, served.address):
-            page.wait_for_selector("#run .x-stopped")
-            choose(page, "cat:")
-            page.wait_for_selector("#resume", state="visible")
-            page.click("#resume")
-            page.wait_for_selector("#run progress")
-            step = int(page.get_attribute("#run progress", "value") or 0)
-            assert step > 1, "it goes on where it was"
-            page.click("#stop")
-            page.wait_for_selector("#run .x-stopped")
-
-
 def test_before_and_after_under_a_slider_and_a_dial(page: Any) -> None:
-    page.wait_for_selector("#look-at", state="visible")
-    page.click("#look-at")
+    page.wait_for_selector("#preview img")
+    tab(page, "Look")
+    page.wait_for_timeout(500)
+    page.locator("#edit-1 input").click()
+    page.get_by_role("option", name="given", exact=True).click()
     page.fill("#prompt textarea, #prompt input", "a red car in the city")
     page.click("#draw")
     page.wait_for_selector("#pair .x-slider")
@@ -339,22 +335,75 @@ def test_a_narrow_screen_scrolls_only_down(browser: Any, served: Served, scheme:
             assert sideways(page) <= 0, name
 
 
-def test_who_does_not_know_the_password_sees_nothing(browser: Any, tmp_path: Path) -> None:
+def going(served: Served) -> str:
+    """An erasure that runs, and goes on."""
+    shelf, visitor = Shelf(served.folder), Visitor(served.address)
+    running = [job.id for job in shelf.jobs() if shelf.state(job) == "running"]
+    if running:
+        return running[0]
+    config = visitor("GET", "/config").json()
+    form = {"data": ["boat", "smallworld", "auto", "esd-x", 0, SLOW], "session_hash": "first"}
+    visitor("POST", "/gradio_api/queue/join", json=form | {"fn_index": event(config, "start", "click")})
+    end = time.monotonic() + 100
+    while not (shelf.runs / "boat" / "boat.jsonl").exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return "boat"
+
+
+def test_fifty_visitors_browse_and_rate_while_one_erases(served: Served, study: Path) -> None:
+    run, shelf, token = going(served), Shelf(served.folder), design.load(study).token
+    visitors = [Visitor(served.address) for _ in range(VISITORS)]
+    config = visitors[0]("GET", "/config").json()
+
+    def visit(visitor: Visitor) -> str:
+        visitor.browse()
+        assert visitor.ask(opening(config, "runs"), [])[0]["value"] == run
+        assert f"{shelf.job(run).title}</strong>" in str(visitor.ask(event(config, "runs", "change"), [run, ""])[0])
+        return visitor.rate(token, ANSWERS)
+
+    with ThreadPoolExecutor(VISITORS) as crowd:
+        raters = [*crowd.map(visit, visitors)]
+    assert shelf.state(shelf.job(run)) == "running", "all the while"
+    found = Answers(study)
+    assert {rater: len(found.answered(rater)) for rater in raters} == dict.fromkeys(raters, ANSWERS)
+    assert len(set(raters)) == VISITORS
+    assert statistics.median(t for visitor in visitors for t in visitor.times) < 1
+
+
+def test_a_run_outlives_the_browser_and_the_server_and_a_password_keeps_strangers_out(
+    browser: Any, served: Served, study: Path, tmp_path: Path
+) -> None:
+    run = going(served)
+    for page in opened(browser, served.address):
+        page.wait_for_selector("#run .x-running")
+        assert page.input_value("#runs input").startswith(f"{run}:")
+        changes(page, 2)
+        begin(page, "cup", SMALL)
+        page.wait_for_selector("#run .x-waiting")
+        assert "1 run before it" in page.inner_text("#run")
+    code, said = served.stop()
+    assert (code, said.splitlines()[-1]) == (143, "expunge: ended; what was going on can go on later")
+    assert not (served.folder / ".visitors").exists()
     secret = tmp_path / "secret"
     secret.write_text("open sesame\n")
     secret.chmod(0o600)
-    with serving(tmp_path / "folder", "--host", "0.0.0.0", "--password-file", str(secret)) as served:
-        address = served.address.replace("0.0.0.0", "127.0.0.1")
-        context = browser.new_context()
-        page = context.new_page()
-        page.goto(address)
-        page.fill("input[type=password]", "open barley")
-        page.click("button")
-        page.get_by_text("wrong password").wait_for()
-        assert page.goto(f"{address}/pictures/x.png").status in (401, 404, 200)
-        page.goto(address)
-        page.fill("input[type=password]", "open sesame")
-        page.click("button")
-        page.wait_for_selector("#preview img", timeout=MINUTE)
-        context.close()
-        assert served.stop(signal.SIGINT)[0] == 130
+    closed = ("--host", "0.0.0.0", "--password-file", str(secret), "--study", str(study))
+    with serving(served.folder, *closed) as again:
+        address = again.address.replace("0.0.0.0", "127.0.0.1")
+        for page in opened(browser, address, refused="403"):
+            page.fill("input[type=password]", "open barley")
+            page.click("button")
+            page.get_by_text("wrong password").wait_for()
+            page.goto(f"{address}/rate/{design.load(study).token}")
+            page.get_by_role("button", name=re.compile("begin", re.IGNORECASE)).wait_for()
+            page.goto(address)
+            page.fill("input[type=password]", "open sesame")
+            page.click("button")
+            page.wait_for_selector("#run .x-stopped")
+            choose(page, f"{run}:")
+            page.wait_for_selector("#resume", state="visible")
+            page.click("#resume")
+            page.wait_for_selector("#run progress")
+            assert int(page.get_attribute("#run progress", "value") or 0) > 1, "it goes on where it was"
+        assert again.stop(signal.SIGINT)[0] == 130

@@ -45,7 +45,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @pytest.fixture
 def desk(shelf: Shelf) -> Iterator[Desk]:
-    line = Line(shelf, warm=False)
+    line = Line(shelf)
     yield Desk(shelf, line, line, Here(), ["smallworld"], (), "http://127.0.0.1:7860", True)  # type: ignore[arg-type]
     line.close()
 

@@ -161,7 +161,7 @@ def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
 
     @told
     def go_on(id: Any) -> None:
-        desk.line.add(desk.shelf.job(id))
+        desk.line.resume(desk.shelf.job(id))
 
     @told
     def sample(text: Any, name: Any) -> str:

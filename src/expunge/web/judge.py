@@ -120,7 +120,7 @@ def build(desk: Desk, tab: gr.Tab) -> None:
 
     @told
     def go_on(id: Any) -> Any:
-        desk.line.add(desk.shelf.job(id))
+        desk.line.resume(desk.shelf.job(id))
         return gr.Timer(active=True)
 
     @told

@@ -92,9 +92,15 @@ def serve(chosen: Choices, ready: Callable[[str], None] = lambda _: None) -> Non
             app = application(desk, hosts, chosen.password, temporary)
             about = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False)
             with stop_signals() as received:
-                Server(about, lambda: ready(address)).run([place])
+                Server(about, lambda: begin(desk, ready)).run([place])
     if received:
         raise Interrupted("ended; what was going on can go on later", 128 + received[0])
+
+
+def begin(desk: Desk, ready: Callable[[str], None]) -> None:
+    """Once the page answers."""
+    ready(desk.address)
+    desk.line.prepare()
 
 
 @contextmanager
@@ -103,7 +109,7 @@ def opened(chosen: Choices, shelf: Shelf, address: str, loopback: bool) -> Itera
     with (
         closing(Studio(chosen.device, chosen.precision)) as drawing,
         closing(Line(shelf)) as line,
-        closing(Line(shelf, warm=False)) as files,
+        closing(Line(shelf)) as files,
     ):
         yield Desk(shelf, line, files, drawing, [*chosen.models], chosen.ways, address, loopback)
 

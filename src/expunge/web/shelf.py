@@ -129,6 +129,11 @@ class Shelf:
         except (OSError, ExpungeError, KeyError, TypeError, ValueError):
             return None
 
+    def process(self, job: Job) -> int | None:
+        """The process that runs it, whoever started that."""
+        file = self.place(job) / "pid"
+        return int(file.read_text()) if held(self.place(job) / "job") and file.is_file() else None
+
     def told(self, job: Job) -> list[str]:
         """What it said, a line each; of a line that it wrote over, the last."""
         path = self.place(job) / "told.txt"

@@ -139,9 +139,9 @@ def previewed(name: str, prompt: str, folder: Path) -> list[str]:
     """Pictures of a prompt, if that takes a moment only."""
     model = opened(name)
     look = Look(name, prompt, (0, 1, 2), PREVIEW.steps)
-    if 2 * PREVIEW.steps * len(look.seeds) * pace(name, 2 * len(look.seeds)) > PATIENCE:
+    if 2 * PREVIEW.steps * len(look.seeds) * pace(name, min(2 * len(look.seeds), model.rows)) > PATIENCE:
         return []
-    return drawn(look, folder)[0] if model else []
+    return drawn(look, folder)[0]
 
 
 @lru_cache(maxsize=32)
@@ -160,5 +160,5 @@ def costs(name: str, presets: Sequence[str]) -> dict[str, float]:
     for one in presets:
         method = build_method(preset(one), {})
         passes = method.passes([Concept(name="it")])
-        found[one] = passes * pace(name, min(16, 2 * method.extent()[1])) if passes else 0.5
+        found[one] = passes * pace(name, min(2 * method.extent()[1], opened(name).rows)) if passes else 0.5
     return found

@@ -1,25 +1,15 @@
-"""Fifty visitors at once browse and rate while an erasure runs: nothing fails, nothing is lost, nobody waits long."""
+"""Visitors without a browser: what they ask for, and how long each answer takes."""
 
 from __future__ import annotations
 
 import json
 import re
-import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from PIL import Image
-
-from browser import serving
-from expunge.study import design
-from expunge.study.store import Answers
-from expunge.web.shelf import Shelf
-
-VISITORS, ANSWERS = 50, 4
 
 
 def audited(folder: Path) -> Path:
@@ -56,10 +46,10 @@ class Visitor:
         body = {"data": data, "fn_index": event, "session_hash": f"visitor{id(self)}"}
         return self("POST", "/gradio_api/run/predict", json=body).json()["data"]
 
-    def rate(self, token: str) -> str:
+    def rate(self, token: str, answers: int) -> str:
         way = self("POST", f"/rate/{token}").headers["location"]
         way = str(httpx.URL(f"/rate/{token}").join(way))
-        for n in range(ANSWERS):
+        for n in range(answers):
             shown = self("GET", way).text
             form = dict(re.findall(r'name="(item|shown)" value="(\d+)"', shown))
             picture = re.findall(r'src="([^"]+\.png)"', shown)[0]
@@ -79,43 +69,3 @@ def opening(config: dict[str, Any], place: str) -> int:
     part = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == place)
     alone = [d for d in config["dependencies"] if d["outputs"] == [part] and not d["inputs"]]
     return next(d["id"] for d in alone if "load" in str(d["targets"]))
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    design.new([audited(tmp_path / "audit")], tmp_path / "study", pictures=6, each=12)
-    return tmp_path / "study"
-
-
-def test_fifty_visitors_while_one_erases(tmp_path: Path, study: Path) -> None:
-    with serving(tmp_path / "folder", "--study", str(study)) as served:
-        first = Visitor(served.address)
-        config = first("GET", "/config").json()
-        slow = "steps=9000\nlatents=2\ngrid=2\ncontexts=[]\nkeep=[]"
-        begin = {
-            "data": ["car", "smallworld", "auto", "esd-x", 0, slow], "fn_index": event(config, "start", "click"),
-            "session_hash": "first",
-        }  # fmt: skip
-        first("POST", "/gradio_api/queue/join", json=begin)
-        shelf = Shelf(served.folder)
-        end = time.monotonic() + 60
-        while not any((shelf.place(job) / "car.jsonl").exists() for job in shelf.jobs()):
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        progress, token = event(config, "runs", "change"), design.load(study).token
-        visitors = [Visitor(served.address) for _ in range(VISITORS)]
-
-        def visit(visitor: Visitor) -> str:
-            visitor.browse()
-            assert visitor.ask(opening(config, "runs"), [])[0]["value"] == "car"
-            assert "car by smallworld-object" in str(visitor.ask(progress, ["car", ""])[0])
-            return visitor.rate(token)
-
-        with ThreadPoolExecutor(VISITORS) as crowd:
-            raters = [*crowd.map(visit, visitors)]
-        times = sorted(t for visitor in visitors for t in visitor.times)
-        assert shelf.state(shelf.job("car")) == "running", "all the while"
-        found = Answers(study)
-        assert {rater: len(found.answered(rater)) for rater in raters} == dict.fromkeys(raters, ANSWERS)
-        assert len(set(raters)) == VISITORS
-        assert statistics.median(times) < 1, times
