@@ -595,7 +595,7 @@ def test_a_session_ends(locked: Site, clock: SimpleNamespace) -> None:
         assert client.get("/config", headers={"Cookie": cookie}).status_code == 401
 
 
-@pytest.mark.parametrize("wrong", ["", "corréct hors", "corréct horse ", "CORRÉCT HORSE", "\0", "é" * 9999])
+@pytest.mark.parametrize("wrong", ["", "corréct hors", "corréct horse ", "CORRÉCT HORSE", "\0", "é" * 99])
 @pytest.mark.usefixtures("quick")
 def test_a_wrong_password_is_told_so(locked: Site, wrong: str) -> None:
     with locked.client() as client:
@@ -682,8 +682,8 @@ def test_a_password_file(tmp_path: Path) -> None:
 
 def test_only_who_asks_for_a_password_lets_others_in() -> None:
     for host in ("127.0.0.1", "localhost", "::1", "127.0.0.5"):
-        for password in (None, PASSWORD):
-            assert {"127.0.0.1:7860", "localhost:7860", "[::1]:7860"} <= (checked_host(host, 7860, password) or set())
+        assert {"127.0.0.1:7860", "localhost:7860", "[::1]:7860"} <= (checked_host(host, 7860, None) or set())
+        assert checked_host(host, 7860, PASSWORD) is None, "a proxy may have another name"
     assert checked_host("localhost", 80, None) == {
         "127.0.0.1", "localhost", "[::1]", "127.0.0.1:80", "localhost:80", "[::1]:80"
     }  # fmt: skip

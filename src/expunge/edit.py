@@ -39,6 +39,7 @@ class _About(BaseModel):
     """What is read of a provenance."""
 
     base: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     concepts: list[_Word] = []
     cost: _Cost | None = None
 

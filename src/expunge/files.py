@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
     """
     check_writable(path)
     sweep(path.parent)
-    temporary = _room(path) / path.name
+    temporary = _room(path) / str(threading.get_ident()) / path.name
     try:
         _touch(temporary)
         mode = temporary.stat().st_mode
@@ -46,12 +47,13 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+            temporary.parent.rmdir()
             _room(path).rmdir()
             _room(path).parent.rmdir()  # unless others write there
 
 
 PART = ".part"
-"""The folder of unfinished files: each process has one of its own in it, named HOST.PID."""
+"""The folder of unfinished files: each process has one of its own in it, named HOST.PID, and there each thread."""
 
 
 def _room(path: Path) -> Path:

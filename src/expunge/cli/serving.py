@@ -35,6 +35,7 @@ def serve(
     with uncollected():
         from ..edit import Edit
         from ..report.compare import read
+        from ..study.design import load
         from ..web.login import read_password
         from ..web.serve import Choices, serve
 
@@ -42,6 +43,8 @@ def serve(
         Edit.load(file)
     for place in audit or []:
         read(place)
+    for place in study or []:
+        load(place)
     chosen = Choices(
         folder=folder, host=host, port=port, password=read_password(password_file) if password_file else None,
         models=[whole(name) for name in model or ["smallworld"]], edits=named(edit or [], "edits"),

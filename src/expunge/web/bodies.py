@@ -35,7 +35,7 @@ def declared(headers: Headers, limit: int) -> None:
         raise HTTPException(413, LARGE)
 
 
-async def read(receive: Receive) -> bytes:
+async def read(receive: Receive, limit: int = LIMIT) -> bytes:
     """The whole body. Raises HTTPException 413 over the limit, 400 if the client goes before its end."""
     body, more = bytearray(), True
     while more:
@@ -44,7 +44,7 @@ async def read(receive: Receive) -> bytes:
             raise HTTPException(400, "the request ends too early")
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > LIMIT:
+        if len(body) > limit:
             raise HTTPException(413, LARGE)
     return bytes(body)
 

@@ -12,7 +12,7 @@ import gradio as gr
 
 from ..errors import ExpungeError
 from .line import Line
-from .shelf import Job, Shelf, about
+from .shelf import Shelf, about
 from .studio import Studio
 
 P = ParamSpec("P")
@@ -37,9 +37,6 @@ class Desk:
     ways: tuple[str, ...]
     address: str
     loopback: bool
-
-    def lane(self, job: Job) -> Line:
-        return self.line if job.kind in ("erase", "audit") else self.files
 
     def model(self, name: object) -> str:
         """Raises ExpungeError unless the server was started with it."""
@@ -86,6 +83,11 @@ def number(value: object, low: int, high: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value != int(value):
         raise ExpungeError(f"{what} is a whole number from {low:,} to {high:,}")
     return int(value)
+
+
+def typed(id: str, label: str = "The same on the command line") -> gr.Code:
+    """A place for a command line, to copy."""
+    return gr.Code(label=label, language="shell", lines=1, wrap_lines=True, interactive=False, elem_id=id)
 
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -12,7 +12,7 @@ from ..errors import ExpungeError
 from ..recipe import assignments, preset, preset_names
 from ..scope import SCOPES
 from . import studio, views
-from .desk import DIRECT, DRAWING, QUIET, Desk, names, number, told, written
+from .desk import DIRECT, DRAWING, QUIET, Desk, names, number, told, typed, written
 from .progress import FRAMES, ago
 from .shelf import OUT
 
@@ -79,7 +79,7 @@ def chosen(model: str, card: object, other: object, wanted: list[str]) -> str:
 def changes(text: object) -> dict[str, Any]:
     """Options as key=value, one a line. Raises ExpungeError for one that names a file, or a scope by a pattern."""
     found = assignments([line for line in written(text, "the options").splitlines() if line.strip()], "an option")
-    if "scope" in found and found["scope"] not in SCOPES:
+    if str(found.get("scope", "xattn")) not in SCOPES:
         raise ExpungeError(f"on this page a scope is one of {', '.join(SCOPES)}; others on the command line")
     return found
 
@@ -98,7 +98,8 @@ def prepared(desk: Desk, text: object, model: object, card: object, other: objec
     name = chosen(base, card, other, wanted)
     check_paths(name, options)
     own = number(seed, 0, 2**32 - 1, "the seed")
-    desk.studio(studio.planned, base, name, options, wanted)
+    erasure.build_method(preset(name), options)
+    desk.studio.soon(studio.planned, base, name, options, wanted)
     plain = [Concept.of(text)["name"] or "" for text in wanted]
     lines = [line.strip() for line in str(more).splitlines() if line.strip()]
     arguments = ["erase", "--method", name, *([] if small(base) else ["--model", base]), *desk.ways]
@@ -139,12 +140,9 @@ def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
                 stop = gr.Button("Stop, and keep what there is", variant="stop", visible=False, elem_id="stop")
                 resume = gr.Button("Go on", variant="primary", visible=False, elem_id="resume")
                 look = gr.Button("Look at it closely", visible=False, elem_id="look-at")
-            command = gr.Code(
-                label="The same on the command line", language="shell", lines=1, wrap_lines=True, interactive=False,
-                visible=False, elem_id="command",
-            )  # fmt: skip
-    stamp, timer = gr.State(""), gr.Timer(SECOND)
-    outputs = [view, stop, resume, look, command, stamp]
+            command = typed("command")
+    stamp, timer = gr.State(""), gr.Timer(SECOND, active=False)
+    outputs = [view, stop, resume, look, command, timer, stamp]
 
     @told
     def begin(*given: Any) -> Any:
@@ -160,8 +158,9 @@ def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
         desk.line.stop(desk.shelf.job(id))
 
     @told
-    def go_on(id: Any) -> None:
+    def go_on(id: Any) -> Any:
         desk.line.resume(desk.shelf.job(id))
+        return gr.Timer(active=True)
 
     @told
     def sample(text: Any, name: Any) -> str:
@@ -169,7 +168,7 @@ def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
 
     def priced(name: Any) -> Any:
         found = desk.studio(studio.costs, desk.model(name), [erasure.default_preset(name), *cards(name)])
-        return gr.Radio(choices(name, found), value=AUTO)
+        return gr.Radio(choices(name, found))
 
     start.click(begin, [what, model, card, other, seed, more], runs, concurrency_limit=4, api_visibility="private")
     what.submit(sample, [what, model], preview, **DRAWING)
@@ -177,7 +176,7 @@ def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
     model.change(priced, model, card, **QUIET)
     gr.on([timer.tick, runs.change], state, [runs, stamp], outputs, trigger_mode="once", **DIRECT)
     stop.click(halt, runs, **DIRECT)
-    resume.click(go_on, runs, **DIRECT)
+    resume.click(go_on, runs, timer, **DIRECT)
     gr.on([card.change, other.change], described, [model, card, other, what], shown, **DIRECT)
     gr.on(None, sample, [what, model], preview, **DRAWING)
     gr.on(None, priced, model, card, **QUIET)
@@ -198,15 +197,15 @@ def latest(desk: Desk) -> Any:
 def now(desk: Desk, id: object, known: str) -> Any:
     """How the run is getting on, if that has changed."""
     if not id:
-        return "", *[gr.update(visible=False)] * 4, ""
+        return "", *[gr.update(visible=False)] * 3, "", gr.Timer(active=False), ""
     job = desk.shelf.job(id)
-    state = desk.line.state(job)
-    text = views.run(desk.shelf, desk.line, job)
+    state, text = desk.line.state(job), views.run(desk.shelf, desk.line, job)
     if text == known:
-        return [gr.skip()] * 6
+        return [gr.skip()] * 7
+    going = state in ("running", "waiting")
     return (
-        text, gr.update(visible=state in ("running", "waiting")), gr.update(visible=state == "stopped"),
-        gr.update(visible=state == "done"), gr.update(value=job.command, visible=True), text,
+        text, gr.update(visible=going), gr.update(visible=state in ("stopped", "failed")),
+        gr.update(visible=state == "done"), job.command, gr.Timer(active=going), text,
     )  # fmt: skip
 
 

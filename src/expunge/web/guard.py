@@ -134,19 +134,19 @@ def check_path(method: str, path: str, temporary: Path) -> None:
 
 
 def checked_host(host: str, port: int, password: str | None) -> frozenset[str] | None:
-    """The Host headers to answer to when served on `host`; None for any.
+    """The Host headers to answer to when served on `host`; None for any, as a proxy may have another name.
 
     Raises ExpungeError if others could come in without a password.
     """
-    if not _own_machine(host):
-        if password is None:
-            raise ExpungeError(f"--host {host} lets others in: give --password-file FILE")
+    if password is not None:
         return None
+    if not own_machine(host):
+        raise ExpungeError(f"--host {host} lets others in: give --password-file FILE")
     names = {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host}
     return frozenset({f"{name}:{port}" for name in names} | (names if port == 80 else set()))
 
 
-def _own_machine(host: str) -> bool:
+def own_machine(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..protocol import names as protocol_names
 from ..protocol import protocol as named
 from ..report import compare
 from . import views
-from .desk import DIRECT, QUIET, Desk, number, told, written
+from .desk import DIRECT, QUIET, Desk, number, told, typed, written
 from .look import NONE
 from .shelf import OUT
 
@@ -89,20 +90,14 @@ def build(desk: Desk, tab: gr.Tab) -> None:
             with gr.Row():
                 stop = gr.Button("Stop, and keep what there is", variant="stop", visible=False, elem_id="audit-stop")
                 resume = gr.Button("Go on", variant="primary", visible=False, elem_id="audit-resume")
-            line = gr.Code(
-                label="The same on the command line",
-                language="shell",
-                lines=1,
-                wrap_lines=True,
-                interactive=False,
-                visible=False,
-            )
+            line = typed("audit-command")
     known = gr.Dropdown([], label="Open an audit", elem_id="audits")
     page = gr.HTML(elem_id="audit")
     with gr.Accordion("Side by side", open=False):
         several = gr.CheckboxGroup([], label="Audits of the same prompts and judges", elem_id="several")
         beside = gr.Button("Compare", elem_id="compare")
         both = gr.HTML(elem_id="comparison")
+        compared = typed("compare-command")
     stamp, timer = gr.State(""), gr.Timer(SECOND, active=False)
 
     @told
@@ -128,9 +123,10 @@ def build(desk: Desk, tab: gr.Tab) -> None:
         return opened(desk, name)
 
     @told
-    def together(chosen: Any) -> str:
+    def together(chosen: Any) -> Any:
         table, plot = overview(desk, chosen or [])
-        return views.render("comparison", table=table, plot=plot)
+        shown = views.render("comparison", table=table, plot=plot)
+        return shown, shlex.join(["expunge", "compare", *chosen, "--out", "compare"])
 
     start.click(begin, [model, protocol, edits, guidance, away, limit], [runs, timer], **QUIET)
     outputs = [view, stop, resume, line, known, several, timer, stamp]
@@ -138,7 +134,7 @@ def build(desk: Desk, tab: gr.Tab) -> None:
     stop.click(halt, runs, **DIRECT)
     resume.click(go_on, runs, timer, **DIRECT)
     known.change(show, known, page, **QUIET)
-    beside.click(together, several, both, **QUIET)
+    beside.click(together, several, [both, compared], **QUIET)
     tab.select(
         lambda *given: refreshed(desk, *given),
         [edits, known, several, runs],
@@ -158,8 +154,8 @@ def now(desk: Desk, id: Any, seen: str) -> Any:
     audits = [*desk.shelf.known_audits()]
     ended = state in ("done", "failed", "stopped")
     return [
-        text, gr.update(visible=not ended), gr.update(visible=state == "stopped"),
-        gr.update(value=job.command, visible=True),
+        text, gr.update(visible=not ended), gr.update(visible=state in ("stopped", "failed")),
+        job.command,
         gr.Dropdown(audits, value=job.id) if state == "done" else gr.skip(),
         gr.CheckboxGroup(audits) if state == "done" else gr.skip(), gr.Timer(active=not ended), text,
     ]  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from ..edit import Edit
 from ..errors import ExpungeError
 from ..formats import FORMATS, format_of
 from . import views
-from .desk import DIRECT, QUIET, Desk, number, told
+from .desk import DIRECT, QUIET, Desk, number, told, typed
 from .shelf import OUT, Job
 
 RANK = 8
@@ -25,23 +27,30 @@ def known(desk: Desk, name: Any) -> tuple[str, str]:
     if not name:
         return "", ""
     path = desk.shelf.edit(name)
-    edit = Edit.load(path)
-    about = {
-        "concepts": ", ".join(c["name"] for c in edit.provenance.get("concepts", [])),
-        "method": edit.provenance.get("method", ""), "base": edit.provenance.get("base", {}).get("name", ""),
-        "made": edit.provenance.get("date", ""), "seed": edit.provenance.get("seed", ""),
-        "weights": f"{sum(d.numel() for d in edit.delta.values()):,} in {len(edit.delta)} tensors",
-        "hash": edit.hash, "licence": edit.provenance.get("licence", ""),
-    }  # fmt: skip
-    job = next((job for job in desk.shelf.jobs() if job.id == name), None)
+    about, provenance = summary(path, path.stat().st_mtime_ns)
     size = f"{path.stat().st_size / 2**20:.1f} MiB"
-    return views.render("edit", name=name, about=about, size=size, all=edit.provenance), job.command if job else ""
+    made = "" if name in desk.shelf.edits else desk.shelf.job(name).command
+    return views.render("edit", name=name, about=about, size=size, all=provenance), made
+
+
+@lru_cache(maxsize=64)
+def summary(path: Path, _changed: int) -> tuple[dict[str, str], Mapping[str, Any]]:
+    """What an edit is, in short and as its provenance tells; a large one takes seconds to read."""
+    edit = Edit.load(path)
+    told = edit.provenance
+    about = {
+        "concepts": ", ".join(c["name"] for c in told.get("concepts", [])), "method": told.get("method", ""),
+        "base": told.get("base", {}).get("name", ""), "made": told.get("date", ""), "seed": told.get("seed", ""),
+        "weights": f"{sum(d.numel() for d in edit.delta.values()):,} in {len(edit.delta)} tensors",
+        "hash": edit.hash, "licence": told.get("licence", ""),
+    }  # fmt: skip
+    return {key: str(value) for key, value in about.items()}, told
 
 
 def exported(desk: Desk, name: Any, form: Any, model: Any, rank: Any) -> Job:
     """The job. Raises ExpungeError for what cannot be."""
     base, path, chosen = desk.model(model), desk.shelf.edit(name), format_of(str(form))
-    provenance = Edit.load(path).provenance
+    _, provenance = summary(path, path.stat().st_mtime_ns)
     dense = chosen.factored and not provenance.get("options", {}).get("lora_rank")
     arguments = ["export", f"{name}.safetensors", "--format", chosen.kind]
     arguments += ["--rank", str(number(rank, 1, 1024, "the rank"))] if dense else []
@@ -93,11 +102,10 @@ def build(desk: Desk, tab: gr.Tab) -> None:
             )
         with gr.Column(scale=3, min_width=300):
             about = gr.HTML(elem_id="edit-facts")
-            line = gr.Code(
-                label="The command line that made it", language="shell", lines=1, wrap_lines=True, interactive=False
-            )
+            line = typed("edit-command", "The command line that made it")
             runs = gr.Dropdown([], label="Files", elem_id="exports")
             view = gr.HTML(elem_id="export-run")
+            made = typed("export-command")
     stamp, timer = gr.State(""), gr.Timer(SECOND, active=False)
 
     @told
@@ -129,20 +137,20 @@ def build(desk: Desk, tab: gr.Tab) -> None:
     edit.change(show, edit, [about, line], **QUIET)
     make.click(begin, [edit, form, model, rank], [runs, timer], **QUIET)
     bring.upload(take, [bring, model], [runs, edit, timer], api_visibility="private")
-    gr.on([timer.tick, runs.change], state, [runs, stamp], [view, timer, stamp], trigger_mode="once", **DIRECT)
+    gr.on([timer.tick, runs.change], state, [runs, stamp], [view, timer, made, stamp], trigger_mode="once", **DIRECT)
     tab.select(lambda name: refreshed(desk, name), edit, [edit, runs], **DIRECT)
 
 
 def now(desk: Desk, id: Any, seen: str) -> Any:
     """How the file is getting on, and the way to it."""
     if not id:
-        return "", gr.Timer(active=False), ""
+        return "", gr.Timer(active=False), "", ""
     job = desk.shelf.job(id)
     state = desk.files.state(job)
     text = views.run(desk.shelf, desk.files, job) + (views.render("file", job=job) if state == "done" else "")
     if text == seen:
-        return [gr.skip()] * 3
-    return text, gr.Timer(active=state in ("waiting", "running")), text
+        return [gr.skip()] * 4
+    return text, gr.Timer(active=state in ("waiting", "running")), job.command, text
 
 
 def refreshed(desk: Desk, name: Any) -> Any:

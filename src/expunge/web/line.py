@@ -18,16 +18,23 @@ SELDOM = {"TQDM_MININTERVAL": "30"}
 """Progress bars are for those who look at them."""
 
 
-class Line:
-    """For one device."""
+MOST = 50
+"""Jobs that wait, at most."""
+PATIENCE = 1.0
+"""Seconds between looks at runs of an earlier server."""
 
-    def __init__(self, shelf: Shelf) -> None:
+
+class Line:
+    """For one device; of these kinds of jobs, those that a killed server left running go first."""
+
+    def __init__(self, shelf: Shelf, *kinds: str) -> None:
         self.shelf = shelf
         self._waiting: list[Job] = []
         self._now: Job | None = None
         self._process: subprocess.Popen[str] | None = None
         self._spare: subprocess.Popen[str] | None = None
         self._change, self._closed, self._warm = Condition(), False, False
+        self._orphans = [job for job in shelf.jobs() if job.kind in kinds and shelf.process(job)]
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -38,21 +45,23 @@ class Line:
             self._change.notify_all()
 
     def add(self, job: Job) -> None:
-        """Puts it at the end, unless it is there."""
+        """Puts it at the end, unless it is there. Raises ExpungeError if too many wait."""
         with self._change:
+            if len(self._waiting) >= MOST:
+                raise ExpungeError(f"{MOST} runs wait already; come again later")
             if job.id not in self._ids():
                 self.shelf.again(job)
                 self._waiting.append(job)
                 self._change.notify_all()
 
     def resume(self, job: Job) -> None:
-        """Puts it at the end again. Raises ExpungeError unless it was stopped."""
-        if self.state(job) != "stopped":
-            raise ExpungeError("only a run that was stopped can go on")
+        """Puts it at the end again. Raises ExpungeError unless it was stopped, or failed."""
+        if self.state(job) not in ("stopped", "failed"):
+            raise ExpungeError("only a run that was stopped, or failed, can go on")
         self.add(job)
 
     def _ids(self) -> list[str]:
-        return [job.id for job in ([self._now] if self._now else []) + self._waiting]
+        return [job.id for job in [*self._orphans, *([self._now] if self._now else []), *self._waiting]]
 
     def ahead(self, job: Job) -> int | None:
         """How many go before it; None if it is not in the line."""
@@ -63,7 +72,7 @@ class Line:
     def state(self, job: Job) -> State:
         with self._change:
             ids, now = self._ids(), self._now
-        if job.id not in ids:
+        if job.id not in ids or job in self._orphans:
             return self.shelf.state(job)
         return "running" if now is not None and now.id == job.id else "waiting"
 
@@ -73,8 +82,9 @@ class Line:
             if job in self._waiting:
                 self._waiting.remove(job)
                 self.shelf.ended(job, 130)
-            elif self._now is not None and self._now.id == job.id and self._process:
-                _end(self._process.pid)
+            elif self._now is not None and self._now.id == job.id:
+                if self._process:
+                    _end(self._process.pid)
             elif process := self.shelf.process(job):  # of an earlier server that was killed
                 _end(process)
 
@@ -93,7 +103,7 @@ class Line:
 
     def _work(self) -> None:
         while job := self._next():
-            with suppress(ExpungeError):  # the disk is full: what there is tells that it did not end
+            with suppress(ExpungeError, OSError):  # no memory, or a full disk: what there is tells that it did not end
                 self._finish(job)
             with self._change:
                 self._now = self._process = None
@@ -101,14 +111,13 @@ class Line:
     def _next(self) -> Job | None:
         """The job that begins now, once there is one; None in the end."""
         with self._change:
-            while not (self._waiting or self._closed):
+            while not (self._closed or (self._waiting and not self._orphans)):
                 if self._warm:
-                    self._ready()
-                self._change.wait()
-            if self._closed:
-                return None
-            self._now = self._waiting.pop(0)
-            self._process, self._spare = self._ready(), None
+                    with suppress(OSError):
+                        self._ready()
+                self._change.wait(PATIENCE if self._orphans else None)
+                self._orphans = [job for job in self._orphans if self.shelf.process(job)]
+            self._now = None if self._closed else self._waiting.pop(0)
             return self._now
 
     def _ready(self) -> subprocess.Popen[str]:
@@ -122,7 +131,10 @@ class Line:
 
     def _finish(self, job: Job) -> None:
         """Runs it to its end. A process that is killed leaves no status: so it counts as stopped, and can go on."""
-        assert self._process is not None
+        with self._change:
+            if self._closed:
+                return
+            self._process, self._spare = self._ready(), None
         folder = self.shelf.place(job)
         with suppress(BrokenPipeError):
             self._process.communicate(json.dumps([arguments(job, folder), str(folder.resolve())]))

@@ -32,6 +32,8 @@ WRONG, MINUTE = 5, 60.0
 KEPT = 10_000
 """Sessions, and addresses, that are remembered at most."""
 SHORTEST = 8
+MOST = 4096
+"""Bytes of a form."""
 
 
 class Login:
@@ -53,7 +55,7 @@ class Login:
         return self._leave(token) if (path, method) == ("/logout", "POST") else None
 
     async def _try(self, request: Request) -> Response:
-        address, given = _address(request), _password(await read(request.receive))
+        address, given = _address(request), _password(await read(request.receive, MOST))
         if wait := self._wait(address):
             return page(f"too many wrong passwords; wait {wait} s", 429, {"Retry-After": str(wait)})
         if hmac.compare_digest(given, self._password):

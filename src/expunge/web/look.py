@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import ExpungeError
 from ..guidance import PRESETS
 from . import studio, views
-from .desk import DIRECT, DRAWING, Desk, number, told, written
+from .desk import DIRECT, DRAWING, Desk, number, told, typed, written
 from .studio import Look
 
 NONE = "nothing"
@@ -64,20 +64,22 @@ def label(look: Look) -> str:
     return " + ".join([*edits, *([f"{look.guidance} away from {', '.join(look.away)}"] if look.guidance else [])])
 
 
-def command(look: Look) -> str:
-    """The command line that draws the pictures after."""
-    found = ["expunge", "generate", *([] if look.model == "smallworld" else ["--model", look.model])]
+def command(look: Look, ways: Sequence[str] = (), word: str = "") -> str:
+    """The command line that draws the pictures after, or the attention to a word."""
+    found = ["expunge", "attention" if word else "generate", *ways]
+    found += [] if look.model == "smallworld" else ["--model", look.model]
     for name, _, scale in look.edits:
-        found += ["--edit", f"{name}.safetensors" + ("" if scale == 1 else f":{scale:g}")]
+        found += ["--edit", f"{name}.safetensors" + ("" if scale == 1 else f":{scale:g}")] if scale else []
+    seeds = ["--seed", str(look.seeds[0])] if look.seeds[0] else []
+    if word:
+        return shlex.join([*found, f"--word={word}", *seeds, "--", look.prompt])
     found += ["--guidance", look.guidance] if look.guidance else []
     found += [f"--concept={concept}" for concept in look.away]
-    found += ["--num", str(len(look.seeds))] + (["--seed", str(look.seeds[0])] if look.seeds[0] else [])
-    return shlex.join([*found, "--", look.prompt])
+    return shlex.join([*found, "--num", str(len(look.seeds)), *seeds, "--", look.prompt])
 
 
-def attention(desk: Desk, word: Any, *given: Any) -> Image.Image:
+def attention(desk: Desk, look: Look, said: str) -> Image.Image:
     """The maps of a word."""
-    look, said = wished(desk, *given), written(word, "the word")
     with TemporaryDirectory(dir=desk.shelf.folder) as folder:
         desk.studio(studio.watched, look, said, Path(folder) / "maps.png")
         with Image.open(Path(folder) / "maps.png") as picture:
@@ -112,14 +114,7 @@ def build(desk: Desk, tab: gr.Tab) -> gr.Dropdown:
             draw = gr.Button("Draw", variant="primary", elem_id="draw", size="lg")
         with gr.Column(scale=3, min_width=300):
             view = gr.HTML(elem_id="pair")
-            line = gr.Code(
-                label="The same on the command line",
-                language="shell",
-                lines=1,
-                wrap_lines=True,
-                interactive=False,
-                elem_id="draw-command",
-            )
+            line = typed("draw-command")
             with gr.Accordion("Where does a word live?", open=False):
                 word = gr.Textbox("car", label="A word of the prompt", max_length=200, elem_id="word")
                 watch = gr.Button("Show its attention", elem_id="watch")
@@ -133,15 +128,16 @@ def build(desk: Desk, tab: gr.Tab) -> gr.Dropdown:
     def show(*given: Any) -> Any:
         look = wished(desk, *given)
         before, after = desk.studio(studio.drawn, look, desk.shelf.pictures)
-        return views.pair(look.prompt, look.seeds, before, after, label(look)), command(look)
+        return views.pair(look.prompt, look.seeds, before, after, label(look)), command(look, desk.ways)
 
     @told
-    def heat(*given: Any) -> Image.Image:
-        return attention(desk, *given)
+    def heat(word: Any, *given: Any) -> Any:
+        look, said = wished(desk, *given), written(word, "the word")
+        return attention(desk, look, said), command(look, desk.ways, said)
 
     gr.on([draw.click, prompt.submit, *(d.release for d in dials)], show, form, [view, line], **DRAWING)
     gr.on([s.input for s in slots], show, form, [view, line], **DRAWING)
-    gr.on([watch.click, word.submit], heat, [word, *form], maps, **DRAWING)
+    gr.on([watch.click, word.submit], heat, [word, *form], [maps, line], **DRAWING)
     tab.select(lambda *now: refreshed(desk, now), slots, slots, **DIRECT)
     return slots[0]
 

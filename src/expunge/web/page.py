@@ -15,6 +15,8 @@ TIDY = (3600, 3600)
 """Every hour, visitors' files older than an hour go."""
 
 
+VISITORS = 500
+"""Whose choices are remembered at once."""
 QUEUE = 200
 """Visitors' wishes that may wait."""
 
@@ -37,6 +39,7 @@ def blocks(desk: Desk) -> gr.Blocks:
                 studies.build(desk, tab)
         closer.click(lambda name: leading(desk, name), runs, [tabs, slot], **DIRECT)
     page.queue(max_size=QUEUE, default_concurrency_limit=4)
+    page.state_session_capacity = VISITORS
     return page
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ..frames import SHARE
-from ..journal import beside, lines
+from ..journal import beside
 from .shelf import Job, Shelf
 
 RECENT = 20
@@ -32,18 +36,50 @@ class Progress:
 def progress(shelf: Shelf, job: Job) -> Progress:
     out = shelf.place(job) / job.product
     if job.kind == "erase":
-        return of_erasure(entries(out.with_suffix(".jsonl")))
-    return of_audit(entries(beside(out)), shelf.told(job)) if job.kind == "audit" else Progress(unit="")
+        return of_erasure(follow(out.with_suffix(".jsonl")))
+    return of_audit(follow(beside(out)), shelf.told(job)) if job.kind == "audit" else Progress(unit="")
 
 
-def entries(path: Path) -> tuple[dict[str, Any], ...]:
-    """A log's lines, read again only when there are more."""
-    return _entries(path, path.stat().st_size) if path.is_file() else ()
+class Log:
+    """A log's lines so far; only what is new is read."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._file, self._read = 0, 0
+
+    def follow(self, path: Path) -> Sequence[dict[str, Any]]:
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            if about.st_ino != self._file or about.st_size < self._read:  # it was begun anew
+                self.lines, self._file, self._read = [], about.st_ino, 0
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]
+            self._read += len(whole) + 1 if whole else 0
+            self.lines = [*self.lines, *entries(whole)]
+        return self.lines
 
 
-@lru_cache(maxsize=64)
-def _entries(path: Path, _size: int) -> tuple[dict[str, Any], ...]:
-    return tuple(lines(path))
+def entries(text: bytes) -> list[dict[str, Any]]:
+    """Lines of JSON; what is none counts for nothing."""
+    found = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return [value for value in found if isinstance(value, dict)]
+
+
+@lru_cache(maxsize=32)
+def _log(_path: Path) -> Log:
+    return Log()
+
+
+READING = Lock()
+
+
+def follow(path: Path) -> Sequence[dict[str, Any]]:
+    """The lines of a log."""
+    with READING:
+        return _log(path).follow(path)
 
 
 def of_erasure(log: Sequence[dict[str, Any]]) -> Progress:

@@ -21,7 +21,7 @@ from ..signals import stop_signals
 from . import studio
 from .desk import Desk
 from .erase import EXAMPLES
-from .guard import Guard, checked_host
+from .guard import Guard, checked_host, own_machine
 from .line import Line
 from .page import blocks, dress
 from .rating import rating
@@ -32,6 +32,8 @@ from .studio import Studio
 
 UPLOAD = 2 * 2**30
 """Bytes of an edit that a visitor may bring, at most."""
+CROWD = 1000
+"""Connections at once; more are told to come again."""
 GRACE = 2
 """Seconds for open answers, when the server is told to end."""
 
@@ -79,7 +81,6 @@ def serve(chosen: Choices, ready: Callable[[str], None] = lambda _: None) -> Non
     checked_host(chosen.host, chosen.port, chosen.password)
     check_writable(chosen.folder / "runs")
     shelf = Shelf(chosen.folder, chosen.edits, chosen.audits, chosen.studies)
-    tokens(shelf.known_studies())
     with (
         locked(chosen.folder, folder=True), fleeting(shelf.pictures),
         fleeting(chosen.folder.resolve() / ".visitors") as temporary, bound(chosen) as place,
@@ -87,10 +88,12 @@ def serve(chosen: Choices, ready: Callable[[str], None] = lambda _: None) -> Non
         os.environ["GRADIO_TEMP_DIR"] = str(temporary)
         port = place.getsockname()[1]
         hosts, address = checked_host(chosen.host, port, chosen.password), at(chosen.host, port)
-        with opened(chosen, shelf, address, hosts is not None) as desk:
+        with opened(chosen, shelf, address, own_machine(chosen.host)) as desk:
             desk.studio(studio.previewed, chosen.models[0], EXAMPLES[0], shelf.pictures)
             app = application(desk, hosts, chosen.password, temporary)
-            about = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False)
+            about = uvicorn.Config(
+                app, log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False, limit_concurrency=CROWD
+            )
             with stop_signals() as received:
                 Server(about, lambda: begin(desk, ready)).run([place])
     if received:
@@ -108,8 +111,8 @@ def opened(chosen: Choices, shelf: Shelf, address: str, loopback: bool) -> Itera
     """The processes that work; after the block they have ended, and what they were at can go on later."""
     with (
         closing(Studio(chosen.device, chosen.precision)) as drawing,
-        closing(Line(shelf)) as line,
-        closing(Line(shelf)) as files,
+        closing(Line(shelf, "erase", "audit")) as line,
+        closing(Line(shelf, "export", "upload")) as files,
     ):
         yield Desk(shelf, line, files, drawing, [*chosen.models], chosen.ways, address, loopback)
 

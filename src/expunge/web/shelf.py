@@ -107,8 +107,9 @@ class Shelf:
         return found
 
     def _read(self, folder: Path) -> Job | None:
+        file = folder / "job.json"
         try:
-            return Job.model_validate(parsed((folder / "job.json").read_bytes(), "job.json"))
+            return _job(file, file.stat().st_mtime_ns)
         except (OSError, ValidationError, ExpungeError):
             return None
 
@@ -173,17 +174,26 @@ class Shelf:
         return _of(self.known_studies(), name, "study")
 
     def new_study(self, name: str) -> Path:
-        """A folder for one, that is not there yet."""
-        taken = {*self.others, *(path.name for path in self.studies.glob("*"))}
-        return self.studies / next(n for n in numbered(slug(name)) if n not in taken)
+        """A new folder for one."""
+        return self.studies / next(n for n in numbered(slug(name)) if n not in self.others and _made(self.studies / n))
 
     def edit(self, name: object) -> Path:
         """Raises ExpungeError if there is none of that name."""
-        return _of(self.known_edits(), name, "edit")
+        return self._done(name, ("erase", "upload")) or _of(self.edits, name, "edit")
 
     def audit(self, name: object) -> Path:
         """Raises ExpungeError if there is none of that name."""
-        return _of(self.known_audits(), name, "audit")
+        return self._done(name, ("audit",)) or _of(self.audits, name, "audit")
+
+    def file(self, name: object) -> Path:
+        """What can be taken home: an edit, or what was made of one. Raises ExpungeError if there is none."""
+        return self._done(name, ("erase", "upload", "export")) or _of(self.edits, name, "file")
+
+    def _done(self, name: object, kinds: Sequence[Kind]) -> Path | None:
+        """What a job of ours left, if it is of that kind and done."""
+        job = self._read(self.runs / name) if isinstance(name, str) and NAME.fullmatch(name) else None
+        found = job is not None and job.kind in kinds and self.code(job) == 0
+        return self.place(job) / job.product if job and found else None
 
     def lend(self, edits: Sequence[str], job: Job) -> None:
         """Puts the edits into the job's folder, under their names."""
@@ -192,6 +202,11 @@ class Shelf:
 
 
 OUT = "{out}"
+
+
+@lru_cache(maxsize=10_000)
+def _job(file: Path, _made: int) -> Job:
+    return Job.model_validate(parsed(file.read_bytes(), "job.json"))
 
 
 @lru_cache(maxsize=64)

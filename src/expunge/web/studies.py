@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,30 +18,37 @@ from ..study import design
 from ..study.results import results
 from ..study.store import Answers
 from . import views
-from .desk import DIRECT, QUIET, Desk, number, told, written
+from .desk import DIRECT, QUIET, Desk, number, told, typed, written
 
 PICTURES = 12
 MOST = 500
 
 
-def made(desk: Desk, audits: Any, question: Any, count: Any, about: Any) -> str:
-    """The name of a new study. Raises ExpungeError for what cannot be."""
+def made(desk: Desk, audits: Any, question: Any, about: Any, count: Any) -> tuple[str, str]:
+    """The name of a new study, and the command line. Raises ExpungeError for what cannot be."""
     folders = [desk.shelf.audit(name) for name in audits or []]
     if not folders:
         raise ExpungeError("choose at least one audit; its pictures are what people rate")
     if about not in design.ABOUT:
         raise ExpungeError("choose which prompts to show")
+    asked, pictures = written(question, "the question"), number(count, 1, MOST, "pictures")
     folder = desk.shelf.new_study(str(audits[0]))
-    design.new(
-        folders, folder, question=written(question, "the question") or None, about=about,
-        pictures=number(count, 1, MOST, "pictures"),
-    )  # fmt: skip
-    return folder.name
+    try:
+        design.new(folders, folder, question=asked or None, about=about, pictures=pictures)
+    except ExpungeError:
+        shutil.rmtree(folder)
+        raise
+    told = ["expunge", "study", "new", *audits, *([f"--question={asked}"] if asked else []), "--about", about]
+    return folder.name, shlex.join([*told, "--pictures", str(pictures), "--out", folder.name])
 
 
 def tokens(shelf_studies: Mapping[str, Path]) -> dict[str, Path]:
     """Folders of studies by the token that raters have."""
-    return {_token(folder, (folder / design.NAME).stat().st_mtime_ns): folder for folder in shelf_studies.values()}
+    found = {}
+    for folder in shelf_studies.values():
+        with suppress(ExpungeError, OSError):  # one that is damaged closes no other
+            found[_token(folder, (folder / design.NAME).stat().st_mtime_ns)] = folder
+    return found
 
 
 @lru_cache(maxsize=1000)
@@ -46,7 +56,7 @@ def _token(folder: Path, _made: int) -> str:
     return design.load(folder).token
 
 
-def opened(desk: Desk, name: Any) -> str:
+def opened(desk: Desk, name: Any, address: str) -> str:
     """The link, and the results so far."""
     if not name:
         return ""
@@ -58,8 +68,14 @@ def opened(desk: Desk, name: Any) -> str:
     items = len(answers.study.rated)
     return views.render(
         "study", name=name, token=answers.study.token, found=found, table=table, plot=plot, items=items,
-        address=desk.address, closed=desk.loopback,
+        address=address, closed=desk.loopback,
     )  # fmt: skip
+
+
+def here(desk: Desk, request: gr.Request) -> str:
+    """The page's address as the visitor knows it: 0.0.0.0 is nobody's."""
+    host, secure = request.headers.get("host"), request.headers.get("x-forwarded-proto") == "https"
+    return f"http{'s' * secure}://{host}" if host else desk.address
 
 
 def build(desk: Desk, tab: gr.Tab) -> None:
@@ -81,17 +97,18 @@ def build(desk: Desk, tab: gr.Tab) -> None:
             known = gr.Dropdown([*desk.shelf.known_studies()], value=None, label="Studies", elem_id="studies")
             again = gr.Button("Count again", size="sm", elem_id="count-again")
             view = gr.HTML(elem_id="study-results")
+            line = typed("study-command")
 
     @told
     def begin(*given: Any) -> Any:
-        name = made(desk, *given)
-        return gr.Dropdown([*desk.shelf.known_studies()], value=name)
+        name, line = made(desk, *given)
+        return gr.Dropdown([*desk.shelf.known_studies()], value=name), line
 
     @told
-    def show(name: Any) -> str:
-        return opened(desk, name)
+    def show(name: Any, request: gr.Request) -> str:
+        return opened(desk, name, here(desk, request))
 
-    make.click(begin, [audits, question, count, about], known, **QUIET)
+    make.click(begin, [audits, question, about, count], [known, line], **QUIET)
     gr.on([known.change, again.click], show, known, view, **QUIET)
     tab.select(lambda *given: refreshed(desk, *given), [audits, known], [audits, known], **DIRECT)
 

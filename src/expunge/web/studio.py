@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from ..edit import Edit
@@ -19,6 +20,10 @@ from ..generation import Request, Settings
 from ..model import Model
 
 T = TypeVar("T")
+
+
+SOON, GRACE = 5.0, 2.0
+"""Seconds."""
 
 
 class Studio:
@@ -40,8 +45,23 @@ class Studio:
             self._pool = self._start()
             raise ExpungeError("the process that draws was ended, perhaps for want of memory; try again") from error
 
+    def soon(self, work: Callable[..., T], *given: Any) -> T | None:
+        """The same, if it can be had soon: others may wish for more."""
+        wish = self._pool.submit(work, *given)
+        try:
+            return wish.result(SOON)
+        except TimeoutError:
+            wish.cancel()
+        except BrokenProcessPool:
+            self._pool = self._start()
+        return None
+
     def close(self) -> None:
+        """Whatever it draws."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.join(GRACE)
+            process.terminate()
 
 
 @dataclass(frozen=True)
@@ -75,16 +95,25 @@ def _settle(device: str, precision: str) -> None:
     WAYS.update(device=device, precision=precision)
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     os.nice(KINDNESS)
+    Thread(target=_follow, daemon=True).start()
 
 
-@lru_cache(maxsize=2)
+def _follow() -> None:
+    """Ends this process when the server's does, however that ends."""
+    server = multiprocessing.parent_process()
+    if server:
+        server.join()
+        os._exit(0)
+
+
+@lru_cache(maxsize=1)
 def opened(name: str) -> Model:
     from ..families import load
 
     return load(name, device=WAYS["device"], precision=WAYS["precision"])  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _edit(file: str, _changed: int) -> Edit:
     return Edit.load(file)
 
@@ -103,10 +132,22 @@ def drawn(look: Look, folder: Path) -> tuple[list[str], list[str]]:
     stack = [(edit(file), scale) for _, file, scale in look.edits if scale]
     for own, _ in stack:
         own.check(model)
+    tidy(folder)
     before = made(model, requests, look.settings(model, False), folder)
     if not stack and not look.guidance:
         return before, before
     return before, made(model, requests, look.settings(model, True), folder, stack)
+
+
+MOST = 2000
+"""Pictures that are kept for another look."""
+
+
+def tidy(folder: Path) -> None:
+    """The oldest go where there are too many."""
+    files = sorted(folder.glob("*.png"), key=lambda path: path.stat().st_mtime)
+    for path in files[: max(0, len(files) - MOST)]:
+        path.unlink()
 
 
 def watched(look: Look, word: str, to: Path) -> None:

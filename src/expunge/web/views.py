@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -96,7 +96,3 @@ def strip(prompt: str, files: Sequence[str]) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:
     return render("table", head=head, rows=rows, caption=caption)
-
-
-def facts(values: Mapping[str, Any]) -> str:
-    return render("facts", values=values)
