@@ -119,7 +119,7 @@ def crowd(page: Any, address: str, token: str, visitors: int) -> Rows:
     page.get_by_role("button", name="More choices").click()
     page.fill("#options textarea", "steps=5000")
     page.click("#start")
-    page.wait_for_selector("#run .x-running progress", timeout=120_000)
+    page.wait_for_selector("#run progress", timeout=120_000)
 
     def visit(_: int) -> list[float]:
         visitor = Visitor(address)

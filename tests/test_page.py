@@ -100,8 +100,8 @@ def begin(page: Any, concept: str, options: str = "", card: str = "Recommended")
 
 def told(page: Any, place: str) -> str:
     """The command line that is shown."""
-    page.wait_for_selector(f"{place} .cm-content")
-    return " ".join(page.locator(f"{place} .cm-line").all_inner_texts())
+    page.wait_for_function("place => document.querySelector(place + ' textarea').value", arg=place)
+    return str(page.input_value(f"{place} textarea"))
 
 
 def done(page: Any) -> None:

@@ -23,14 +23,14 @@ from .model import Model
 from .steering import Steering
 from .training import Trainer
 
-STEPS = 12
+STEPS = 10
 """Scheduler steps of a picture: enough to tell what it shows."""
 SEEDS = (0, 1, 2)
-MOST = 4
+MOST = 3
 """Prompts, at most."""
 SIDE = 192
 """Pixels of a picture's side, at most."""
-SHARE = 0.3
+SHARE = 0.25
 """Of the run's time, at most about so much goes into frames on the way."""
 
 

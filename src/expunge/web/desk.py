@@ -85,9 +85,11 @@ def number(value: object, low: int, high: int, what: str) -> int:
     return int(value)
 
 
-def typed(id: str, label: str = "The same on the command line") -> gr.Code:
+def typed(id: str, label: str = "The same on the command line") -> gr.Textbox:
     """A place for a command line, to copy."""
-    return gr.Code(label=label, language="shell", lines=1, wrap_lines=True, interactive=False, elem_id=id)
+    return gr.Textbox(
+        label=label, lines=1, max_lines=6, interactive=False, buttons=["copy"], elem_id=id, elem_classes="x-typed"
+    )
 
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

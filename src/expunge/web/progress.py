@@ -17,6 +17,8 @@ from ..frames import SHARE
 from ..journal import beside
 from .shelf import Job, Shelf
 
+SURE = 4
+"""Steps, of which the first is slow, before a time is told."""
 RECENT = 20
 """Steps whose pace is the run's."""
 
@@ -89,7 +91,7 @@ def of_erasure(log: Sequence[dict[str, Any]]) -> Progress:
         return Progress()
     total, last = int(log[0].get("run", {}).get("options", {}).get("steps", 0)), steps[-1]
     facts = f"loss {last['loss']:.4f} · {last['passes']:,} network passes · {last['memory'] / 2**20:,.0f} MiB"
-    left = max(0, total - last["step"]) * pace(steps)
+    left = max(0, total - last["step"]) * pace(steps) if len(steps) >= SURE else None
     return Progress(last["step"], total, "steps", left, tuple(line["loss"] for line in steps), facts)
 
 

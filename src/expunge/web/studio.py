@@ -171,8 +171,8 @@ def planned(model: str, preset: str, options: dict[str, Any], names: Sequence[st
     return erasure.make_plan(opened(model), built, erasure.concepts_of(names)).row()
 
 
-PATIENCE = 8.0
-"""Seconds that a preview may take."""
+PATIENCE = 60.0
+"""Seconds that a preview may take, by what a busy machine measured."""
 PREVIEW = Settings(steps=20)
 
 
