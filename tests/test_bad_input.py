@@ -45,6 +45,17 @@ class Case:
 
 
 CASES = [
+    # the page
+    Case("page for others without a password", "serve --host 0.0.0.0", "lets others in: give --password-file FILE"),
+    Case("page with no password file", "serve --password-file nowhere", "cannot read a password from nowhere"),
+    Case("page with an edit that is not there", "serve --edit nowhere.safetensors", "cannot read nowhere.safetensors"),
+    Case("page with a folder that is no audit", "serve --audit folder", "no audit in folder"),
+    Case("page with a folder that is no study", "serve --study folder", "no study in folder"),
+    Case("page that is kept in a file", "serve --folder file", "cannot write file/runs"),
+    Case("page at no port", "serve --port 70000", "less than or equal to 65535"),
+    # studies
+    Case("study of a folder that is no audit", "study new folder", "no list of an audit's pictures in folder"),
+    Case("results of a folder that is no study", "study show folder", "no study in folder"),
     # what to erase, and how
     Case("empty concept", "erase ''", "empty"),
     Case("blank concept", "erase '  '", "empty"),

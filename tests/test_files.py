@@ -166,3 +166,21 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     """The published SHA-256 test vector."""
     (tmp_path / "file").write_bytes(b"abc")
     assert hash_file(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_two_threads_write_one_file_whole(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    together = Barrier(2)
+
+    def write(text: str) -> None:
+        with whole(tmp_path / "file") as temporary:
+            together.wait()
+            temporary.write_text(text * 1000)
+            together.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        [*threads.map(write, "ab")]
+    assert (tmp_path / "file").read_text() in ("a" * 1000, "b" * 1000)
+    assert listing(tmp_path) == ["file"]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +27,7 @@ from expunge.web import erase, judge, look, views
 from expunge.web.desk import Desk, names, number
 from expunge.web.line import Line, arguments
 from expunge.web.progress import ago, film, of_audit, of_erasure
-from expunge.web.routes import routes
+from expunge.web.routes import routes, zipped
 from expunge.web.shelf import NAME, OUT, Shelf
 
 T = TypeVar("T")
@@ -115,6 +119,34 @@ def test_a_killed_run_has_stopped_and_goes_on_where_it_was(desk: Desk) -> None:
     until(lambda: desk.line.state(job) == "stopped")
     assert arguments(job, desk.shelf.place(job))[:2] == ["erase", "--resume"]
     assert arguments(job, desk.shelf.place(job))[-2:] == ["--", "car"]
+
+
+def test_a_run_that_a_killed_server_left_goes_first(shelf: Shelf) -> None:
+    options = ["--set=steps=5000", "--set=latents=2", "--set=grid=2", "--set=contexts=[]", "--set=keep=[]"]
+    orphan = shelf.add("erase", "car", "car", ["erase", *options, "--out", f"{OUT}.safetensors", "--", "car"])
+    other, place = made(shelf, "cat"), shelf.place(orphan)
+    process = subprocess.Popen([sys.executable, "-m", "expunge.cli.spare"], stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps([arguments(orphan, place), str(place)]) + "\n")
+    process.stdin.close()
+    until(lambda: shelf.process(orphan) is not None and (place / "car.jsonl").exists())
+    line = Line(shelf, "erase")
+    line.add(other)
+    assert (line.state(orphan), line.state(other), line.ahead(other)) == ("running", "waiting", 1)
+    line.stop(orphan)
+    assert process.wait() == 143
+    until(lambda: line.ahead(other) != 1)
+    assert shelf.state(orphan) == "stopped"
+    line.close()
+
+
+def test_the_process_that_draws_ends_with_a_killed_server() -> None:
+    code = "import os; from expunge.web.studio import Studio; print(Studio()(os.getpid), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        drawing = int(server.stdout.readline())
+        server.kill()
+    until(lambda: not Path(f"/proc/{drawing}").exists() or "Z (zombie)" in Path(f"/proc/{drawing}/status").read_text())
 
 
 def until(so: Callable[[], bool]) -> None:
@@ -251,6 +283,18 @@ def test_only_what_is_on_the_shelf_is_sent(shelf: Shelf) -> None:
             assert client.get(way).status_code == 404, way
         assert client.get(f"/runs/{name}/report.html").status_code == 404
         assert client.get(f"/studies/{name}/answers.csv").status_code == 404
+
+
+def test_a_folder_is_handed_out_whole_to_two_at_once(tmp_path: Path) -> None:
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    for name in ("a.bin", "unet/b.bin"):
+        (tmp_path / "model" / name).write_bytes(os.urandom(2_000_000))
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(zipped, [tmp_path / "model"] * 2)
+    assert first == second
+    with zipfile.ZipFile(first) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["model/a.bin", "model/unet/b.bin"]
 
 
 def test_progress_is_what_the_logs_tell(shelf: Shelf) -> None:

@@ -27,15 +27,16 @@ def serve(
     precision: Precision = "auto",
 ) -> None:
     """Serve the page: erase, look, judge and keep in a browser, and let people rate."""
-    say("starting")
     try:
         import gradio  # noqa: F401
     except ImportError as error:
         raise ExpungeError(f"the page needs more packages ({error}): pip install 'expunge[ui]'") from error
     with uncollected():
         from ..edit import Edit
+        from ..files import check_writable
         from ..report.compare import read
         from ..study.design import load
+        from ..web.guard import checked_host
         from ..web.login import read_password
         from ..web.serve import Choices, serve
 
@@ -45,11 +46,15 @@ def serve(
         read(place)
     for place in study or []:
         load(place)
+    password = read_password(password_file) if password_file else None
+    checked_host(host, port, password)
+    check_writable(folder / "runs")
     chosen = Choices(
-        folder=folder, host=host, port=port, password=read_password(password_file) if password_file else None,
-        models=[whole(name) for name in model or ["smallworld"]], edits=named(edit or [], "edits"),
-        audits=named(audit or [], "audits"), studies=named(study or [], "studies"), device=device, precision=precision,
+        folder=folder, host=host, port=port, password=password, device=device, precision=precision,
+        models=[whole(name) for name in model or ["smallworld"]],
+        edits=named(edit or [], "edits"), audits=named(audit or [], "audits"), studies=named(study or [], "studies"),
     )  # fmt: skip
+    say(f"starting: opening {chosen.models[0]}")
     serve(chosen, lambda address: print(f"{address}  (Ctrl-C ends it; runs can go on later)", flush=True))
 
 

@@ -15,7 +15,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..errors import ExpungeError, Interrupted
-from ..files import check_writable
 from ..lock import locked
 from ..signals import stop_signals
 from . import studio
@@ -78,8 +77,6 @@ def serve(chosen: Choices, ready: Callable[[str], None] = lambda _: None) -> Non
     Raises ExpungeError for an address that needs a password or is taken, for a model that cannot be opened, and if
     another server has the folder; Interrupted in the end.
     """
-    checked_host(chosen.host, chosen.port, chosen.password)
-    check_writable(chosen.folder / "runs")
     shelf = Shelf(chosen.folder, chosen.edits, chosen.audits, chosen.studies)
     with (
         locked(chosen.folder, folder=True), fleeting(shelf.pictures),
