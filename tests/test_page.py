@@ -21,6 +21,7 @@ import pytest
 import expunge
 from browser import CHROMIUM, FLAGS, Served, serving
 from crowd import Visitor, audited, event, opening
+from expunge.cli import main
 from expunge.edit import Edit
 from expunge.study import design
 from expunge.study.store import Answers
@@ -125,7 +126,9 @@ def edit(served: Served, id: str) -> Edit:
     return Edit.load(Shelf(served.folder).edit(id))
 
 
-def test_a_stranger_erases_within_a_minute(page: Any, served: Served, tmp_path: Path) -> None:
+def test_a_stranger_erases_within_a_minute(
+    page: Any, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun = time.monotonic()
     page.wait_for_selector("#preview img")
     assert time.monotonic() - begun < 5, "the first picture"
@@ -141,21 +144,21 @@ def test_a_stranger_erases_within_a_minute(page: Any, served: Served, tmp_path: 
     assert pictures.nth(1).evaluate("picture => picture.complete && picture.naturalWidth") == 3 * 64
     line = told(page, "#command")
     assert line == "expunge erase --method smallworld-quick --frames frames --out orsini.safetensors -- Orsini"
-    ours = subprocess.run([sys.executable, "-m", *shlex.split(line)], cwd=tmp_path, check=True, capture_output=True)
-    assert ours.returncode == 0
-    assert Edit.load(tmp_path / "orsini.safetensors").hash == edit(served, "orsini").hash, (
-        "the command line is the same"
-    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(shlex.split(line)[1:])
+    assert Edit.load(tmp_path / "orsini.safetensors").hash == edit(served, "orsini").hash
 
 
 def test_pictures_change_and_stop_and_go_on_keep_the_bits(page: Any, served: Served, tmp_path: Path) -> None:
-    options = SMALL.replace("12", "90")
+    options = SMALL.replace("12", "60")
     id = begin(page, "car", options)
-    changes(page, 3)
+    changes(page, 2)
+    page.wait_for_selector("#run progress")
     assert page.locator("#run .x-running").count()
     page.click("#stop")
     page.wait_for_selector("#run .x-stopped")
-    assert 0 < int(page.get_attribute("#run progress", "value") or 0) < 90
+    assert 0 < int(page.get_attribute("#run progress", "value") or 0) < 60
     page.click("#resume")
     page.wait_for_selector("#run .x-running")
     done(page)
@@ -309,31 +312,46 @@ def test_wrong_inputs_are_told_in_a_line(page: Any, served: Served) -> None:
     page.wait_for_selector("#preview img")
     before = len(Shelf(served.folder).jobs())
     page.get_by_role("button", name="More choices").click()
-    for concept, options, wanted in [(c, "", w) for c, w in WRONG.items()] + [
-        ("car", o, w) for o, w in OPTIONS.items()
-    ]:
+    tried = [(concept, "", wanted) for concept, wanted in WRONG.items()]
+    for concept, options, wanted in tried + [("car", option, wanted) for option, wanted in OPTIONS.items()]:
         page.fill("#concepts textarea, #concepts input", concept)
         page.fill("#options textarea", options)
-        page.click("#start")
-        page.get_by_text(wanted).last.wait_for()
-        page.keyboard.press("Escape")
+        page.locator("#options textarea").press("Tab")
+        refused(page, wanted)
     assert len(Shelf(served.folder).jobs()) == before, "nothing was begun"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_narrow_screen_scrolls_only_down(browser: Any, served: Served, scheme: str) -> None:
-    for page in opened(browser, served.address, viewport={"width": 390, "height": 844}, color_scheme=scheme):
+def refused(page: Any, wanted: str) -> None:
+    """Until it is told: a click while the answer to the one before is on its way counts for nothing."""
+    found = page.get_by_text(wanted).last
+    for _ in range(20):
+        page.click("#start")
+        page.wait_for_timeout(500)
+        if found.is_visible():
+            return
+    raise AssertionError(f"{wanted!r} is not told")
+
+
+def test_a_narrow_screen_scrolls_only_down_light_and_dark(browser: Any, served: Served) -> None:
+    for page in opened(browser, served.address, viewport={"width": 390, "height": 844}, color_scheme="dark"):
         page.wait_for_selector("#preview img")
-        shade = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (max(map(int, re.findall(r"\d+", shade)[:3])) < 100) == (scheme == "dark")
-        for name in ("Erase", "Look", "Judge", "Keep", "Study"):
+        assert shade(page) < 100
+        for name in ("Look", "Judge", "Keep", "Study", "Erase"):
             if not page.get_by_role("tab", name=name, exact=True).is_visible():
                 page.locator("#tabs .overflow-menu > button").click()
                 page.locator("#tabs .overflow-dropdown button", has_text=name).click()
             else:
                 tab(page, name)
-            page.wait_for_timeout(400)
+            page.wait_for_timeout(200)
             assert sideways(page) <= 0, name
+    for page in opened(browser, served.address, color_scheme="light"):
+        page.wait_for_selector("#preview img")
+        assert shade(page) > 200
+
+
+def shade(page: Any) -> int:
+    """Of the ground, 0 to 255."""
+    return max(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]))
 
 
 def going(served: Served) -> str:

@@ -335,6 +335,7 @@ def test_what_comes_from_outside_is_escaped(desk: Desk) -> None:
         assert "<img src=x" not in text
         assert "49" not in text
     assert all("alert(1)" in text for text in shown[:6]), "it is shown"
+    assert 'src="/runs/my%20audit%231/report.html"' in views.render("audit", name="my audit#1")
 
 
 def test_frames_are_shown_once_all_of_a_step_are_there(shelf: Shelf) -> None:
