@@ -29,7 +29,7 @@ def warm() -> None:
         from .. import auditing, erasure, formats, report  # noqa: F401
         from ..families import load
 
-        load("smallworld")
+        load("smallworld", device="cpu")
 
 
 def run(arguments: Sequence[str], folder: Path) -> int:

@@ -98,3 +98,19 @@ DIRECT: dict[str, Any] = {**QUIET, "queue": False}
 """Of events that touch the disk alone: they wait for nobody."""
 DRAWING: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "studio", "api_visibility": "private"}
 """Of events that draw: one after another, and the page shows the place in the line."""
+
+
+def halting(desk: Desk, runs: gr.Dropdown, stop: gr.Button, resume: gr.Button, timer: gr.Timer) -> None:
+    """Buttons that stop the run that is chosen, and let it go on."""
+
+    @told
+    def halt(id: Any) -> None:
+        desk.line.stop(desk.shelf.job(id))
+
+    @told
+    def go_on(id: Any) -> Any:
+        desk.line.resume(desk.shelf.job(id))
+        return gr.Timer(active=True)
+
+    stop.click(halt, runs, **DIRECT)
+    resume.click(go_on, runs, timer, **DIRECT)

@@ -12,7 +12,7 @@ from ..errors import ExpungeError
 from ..recipe import assignments, preset, preset_names
 from ..scope import SCOPES
 from . import studio, views
-from .desk import DIRECT, DRAWING, QUIET, Desk, names, number, told, typed, written
+from .desk import DIRECT, DRAWING, QUIET, Desk, halting, names, number, told, typed, written
 from .progress import FRAMES, ago
 from .shelf import OUT
 
@@ -154,32 +154,22 @@ def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
         return now(desk, id, known)
 
     @told
-    def halt(id: Any) -> None:
-        desk.line.stop(desk.shelf.job(id))
-
-    @told
-    def go_on(id: Any) -> Any:
-        desk.line.resume(desk.shelf.job(id))
-        return gr.Timer(active=True)
-
-    @told
     def sample(text: Any, name: Any) -> str:
         return seen(desk, text, name)
 
-    def priced(name: Any) -> Any:
+    def priced(name: Any) -> list[tuple[str, str]]:
         found = desk.studio(studio.costs, desk.model(name), [erasure.default_preset(name), *cards(name)])
-        return gr.Radio(choices(name, found))
+        return choices(name, found)
 
     start.click(begin, [what, model, card, other, seed, more], runs, concurrency_limit=4, api_visibility="private")
     what.submit(sample, [what, model], preview, **DRAWING)
     what.blur(sample, [what, model], preview, **DRAWING)
-    model.change(priced, model, card, **QUIET)
+    model.change(lambda name: gr.Radio(priced(name), value=AUTO), model, card, **QUIET)
     gr.on([timer.tick, runs.change], state, [runs, stamp], outputs, trigger_mode="once", **DIRECT)
-    stop.click(halt, runs, **DIRECT)
-    resume.click(go_on, runs, timer, **DIRECT)
+    halting(desk, runs, stop, resume, timer)
     gr.on([card.change, other.change], described, [model, card, other, what], shown, **DIRECT)
     gr.on(None, sample, [what, model], preview, **DRAWING)
-    gr.on(None, priced, model, card, **QUIET)
+    gr.on(None, lambda name: gr.Radio(priced(name)), model, card, **QUIET)
     gr.on(None, lambda: latest(desk), None, runs, **DIRECT)
     return runs, look
 

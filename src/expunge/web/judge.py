@@ -14,7 +14,7 @@ from ..protocol import names as protocol_names
 from ..protocol import protocol as named
 from ..report import compare
 from . import views
-from .desk import DIRECT, QUIET, Desk, number, told, typed, written
+from .desk import DIRECT, QUIET, Desk, halting, number, told, typed, written
 from .look import NONE
 from .shelf import OUT
 
@@ -110,15 +110,6 @@ def build(desk: Desk, tab: gr.Tab) -> None:
         return now(desk, id, seen)
 
     @told
-    def halt(id: Any) -> None:
-        desk.line.stop(desk.shelf.job(id))
-
-    @told
-    def go_on(id: Any) -> Any:
-        desk.line.resume(desk.shelf.job(id))
-        return gr.Timer(active=True)
-
-    @told
     def show(name: Any) -> str:
         return opened(desk, name)
 
@@ -131,8 +122,7 @@ def build(desk: Desk, tab: gr.Tab) -> None:
     start.click(begin, [model, protocol, edits, guidance, away, limit], [runs, timer], **QUIET)
     outputs = [view, stop, resume, line, known, several, timer, stamp]
     gr.on([timer.tick, runs.change], state, [runs, stamp], outputs, trigger_mode="once", **DIRECT)
-    stop.click(halt, runs, **DIRECT)
-    resume.click(go_on, runs, timer, **DIRECT)
+    halting(desk, runs, stop, resume, timer)
     known.change(show, known, page, **QUIET)
     beside.click(together, several, [both, compared], **QUIET)
     tab.select(
