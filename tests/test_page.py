@@ -26,6 +26,7 @@ from expunge.edit import Edit
 from expunge.study import design
 from expunge.study.store import Answers
 from expunge.web.shelf import Shelf
+from tiny import sd2
 
 SMALL = "steps=12\nlatents=3\ngrid=3\nbatch=2\ncontexts=[]\nkeep=[]"
 SLOW = SMALL.replace("12", "9000")
@@ -45,7 +46,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(tmp_path_factory: pytest.TempPathFactory, study: Path) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
     expunge.erase("car", method="uce-2025", out=folder / "given.safetensors")
-    with serving(folder / "folder", "--edit", str(folder / "given.safetensors"), "--study", str(study)) as found:
+    sd2().save_pretrained(folder / "other")
+    models = ["--model", "smallworld", "--model", str(folder / "other")]
+    with serving(
+        folder / "folder", *models, "--edit", str(folder / "given.safetensors"), "--study", str(study)
+    ) as found:
         yield found
 
 
@@ -199,6 +204,28 @@ def test_before_and_after_under_a_slider_and_a_dial(page: Any) -> None:
     page.get_by_role("button", name="Where does a word live?").click()
     page.click("#watch")
     page.wait_for_selector("#maps img")
+
+
+def test_another_model_has_edits_of_its_own(page: Any) -> None:
+    own = begin(page, "Orsini", SMALL)
+    done(page)
+    page.click("#model input")
+    page.get_by_role("option", name=re.compile("other$")).click()
+    page.wait_for_selector("#cards label:has-text('ESD-u')")
+    other = begin(page, "cat", "steps=2\nlatents=1\ngrid=2\nbatch=1")
+    done(page)
+    assert re.search("--model .*/other .*cat", told(page, "#command"))
+    page.click("#look-at")
+    page.wait_for_function("() => document.querySelector('#edit-1 input').value === 'cat'")
+    page.click("#draw")
+    page.wait_for_selector("#pair .x-slider")
+    tab(page, "Judge")
+    page.wait_for_selector(f"#judged label:has-text('{other}')")
+    assert not page.locator(f"#judged label:has-text('{own}')").count()
+    page.click("#model input")
+    page.get_by_role("option", name="smallworld", exact=True).click()
+    page.wait_for_selector(f"#judged label:has-text('{own}')")
+    assert not page.locator(f"#judged label:has-text('{other}')").count()
 
 
 def test_an_audit_is_run_opened_and_compared(page: Any) -> None:

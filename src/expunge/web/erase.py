@@ -108,14 +108,11 @@ def prepared(desk: Desk, text: object, model: object, card: object, other: objec
     return desk.shelf.add("erase", "-".join(plain), f"{', '.join(plain)} by {name}", arguments)
 
 
-def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
-    """The tab; the choice of runs, and the button that leads on."""
+def build(desk: Desk, model: gr.Dropdown) -> tuple[gr.Dropdown, gr.Button]:
+    """The tab, for the model that is chosen; the choice of runs, and the button that leads on."""
     first = desk.models[0]
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            model = gr.Dropdown(
-                [*desk.models], value=first, label="Model", visible=len(desk.models) > 1, elem_id="model"
-            )
             what = gr.Textbox(
                 "car", label="What shall it forget?", lines=1, max_lines=5, max_length=TEXT_SHOWN, elem_id="concepts",
                 info="a word or a few, such as an object, an artist, a sign; several parted by commas",
@@ -157,13 +154,13 @@ def build(desk: Desk) -> tuple[gr.Dropdown, gr.Button]:
     def sample(text: Any, name: Any) -> str:
         return seen(desk, text, name)
 
+    @told
     def priced(name: Any) -> list[tuple[str, str]]:
         found = desk.studio(studio.costs, desk.model(name), [erasure.default_preset(name), *cards(name)])
         return choices(name, found)
 
     start.click(begin, [what, model, card, other, seed, more], runs, concurrency_limit=4, api_visibility="private")
-    what.submit(sample, [what, model], preview, **DRAWING)
-    what.blur(sample, [what, model], preview, **DRAWING)
+    gr.on([what.submit, what.blur, model.change], sample, [what, model], preview, **DRAWING)
     model.change(lambda name: gr.Radio(priced(name), value=AUTO), model, card, **QUIET)
     gr.on([timer.tick, runs.change], state, [runs, stamp], outputs, trigger_mode="once", **DIRECT)
     halting(desk, runs, stop, resume, timer)

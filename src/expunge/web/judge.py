@@ -69,12 +69,12 @@ def opened(desk: Desk, name: Any) -> str:
     return views.render("audit", name=name) if name and desk.shelf.audit(name) else ""
 
 
-def build(desk: Desk, tab: gr.Tab) -> None:
-    """The tab."""
+def build(desk: Desk, tab: gr.Tab, model: gr.Dropdown) -> None:
+    """The tab, for the model that is chosen."""
+    have = [*desk.shelf.known_edits(desk.models[0])]
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            model = gr.Dropdown([*desk.models], value=desk.models[0], label="Model", visible=len(desk.models) > 1)
-            edits = gr.CheckboxGroup([*desk.shelf.known_edits()], label="Edits, a row each", elem_id="judged")
+            edits = gr.CheckboxGroup(have, label="Edits, a row each", elem_id="judged")
             protocol = gr.Dropdown(own_protocols(), value="smallworld", label="Asked by", elem_id="protocol")
             limit = gr.Number(
                 PICTURES, label="Pictures of each row", precision=0, minimum=1, elem_id="limit",
@@ -125,9 +125,10 @@ def build(desk: Desk, tab: gr.Tab) -> None:
     halting(desk, runs, stop, resume, timer)
     known.change(show, known, page, **QUIET)
     beside.click(together, several, [both, compared], **QUIET)
-    tab.select(
+    gr.on(
+        [tab.select, model.change],
         lambda *given: refreshed(desk, *given),
-        [edits, known, several, runs],
+        [model, edits, known, several, runs],
         [edits, known, several, runs, timer],
         **DIRECT,
     )
@@ -151,9 +152,9 @@ def now(desk: Desk, id: Any, seen: str) -> Any:
     ]  # fmt: skip
 
 
-def refreshed(desk: Desk, edits: Any, known: Any, several: Any, run: Any) -> Any:
+def refreshed(desk: Desk, model: Any, edits: Any, known: Any, several: Any, run: Any) -> Any:
     """The choices, with what there is by now."""
-    have, audits, runs = [*desk.shelf.known_edits()], [*desk.shelf.known_audits()], desk.runs("audit")
+    have, audits, runs = [*desk.shelf.known_edits(desk.model(model))], [*desk.shelf.known_audits()], desk.runs("audit")
     chosen = [name for name in edits or [] if name in have] or have[:1]
     newest = run or (runs[0][1] if runs else None)
     return (

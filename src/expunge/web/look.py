@@ -86,25 +86,25 @@ def attention(desk: Desk, look: Look, said: str) -> Image.Image:
             return picture.convert("RGB")
 
 
-def edits(desk: Desk) -> list[str]:
+def edits(desk: Desk, model: str) -> list[str]:
     """The choices of a slot."""
-    return [NONE, *desk.shelf.known_edits()]
+    return [NONE, *desk.shelf.known_edits(model)]
 
 
-def build(desk: Desk, tab: gr.Tab) -> gr.Dropdown:
-    """The tab; the first choice of an edit."""
+def build(desk: Desk, tab: gr.Tab, model: gr.Dropdown) -> gr.Dropdown:
+    """The tab, for the model that is chosen; the first choice of an edit."""
+    known = edits(desk, desk.models[0])
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            model = gr.Dropdown([*desk.models], value=desk.models[0], label="Model", visible=len(desk.models) > 1)
             prompt = gr.Textbox("a red car in the city", label="Prompt", max_length=4000, elem_id="prompt")
             slots, dials = [], []
             with gr.Group():
-                slots.append(gr.Dropdown(edits(desk), value=NONE, label="Edit", elem_id="edit-1"))
+                slots.append(gr.Dropdown(known, value=NONE, label="Edit", elem_id="edit-1"))
                 dials.append(strength(1))
             with gr.Accordion("Put more on it", open=False):
                 for i in range(2, SLOTS + 1):
                     with gr.Group():
-                        slots.append(gr.Dropdown(edits(desk), value=NONE, label=f"Edit {i}", elem_id=f"edit-{i}"))
+                        slots.append(gr.Dropdown(known, value=NONE, label=f"Edit {i}", elem_id=f"edit-{i}"))
                         dials.append(strength(i))
                 guidance = gr.Dropdown([NONE, *PRESETS], value=NONE, label="Guidance", elem_id="guidance")
                 away = gr.Textbox("", label="Steer away from", max_length=4000, elem_id="away", info="parted by commas")
@@ -138,7 +138,7 @@ def build(desk: Desk, tab: gr.Tab) -> gr.Dropdown:
     gr.on([draw.click, prompt.submit, *(d.release for d in dials)], show, form, [view, line], **DRAWING)
     gr.on([s.input for s in slots], show, form, [view, line], **DRAWING)
     gr.on([watch.click, word.submit], heat, [word, *form], [maps, line], **DRAWING)
-    tab.select(lambda *now: refreshed(desk, now), slots, slots, **DIRECT)
+    gr.on([tab.select, model.change], lambda *now: refreshed(desk, *now), [model, *slots], slots, **DIRECT)
     return slots[0]
 
 
@@ -146,7 +146,7 @@ def strength(i: int) -> gr.Slider:
     return gr.Slider(0, STRONGEST, 1.0, step=0.05, label="Strength", elem_id=f"strength-{i}", info="0: off, 1: as made")
 
 
-def refreshed(desk: Desk, now: Sequence[Any]) -> Any:
-    """The slots with the edits that there are by now."""
-    found = edits(desk)
+def refreshed(desk: Desk, model: Any, *now: Any) -> Any:
+    """The slots with the edits that there are of the model by now."""
+    found = edits(desk, desk.model(model))
     return [gr.Dropdown(found, value=name if name in found else NONE) for name in now]

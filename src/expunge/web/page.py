@@ -26,27 +26,31 @@ def blocks(desk: Desk) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="expunge", analytics_enabled=False, delete_cache=TIDY, fill_width=True) as page:
         gr.HTML(HEAD, elem_id="top")
+        model = gr.Dropdown(
+            [*desk.models], value=desk.models[0], label="Model", visible=len(desk.models) > 1, elem_id="model"
+        )
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Erase", id="erase"):
-                runs, closer = erase.build(desk)
+                runs, closer = erase.build(desk, model)
             with gr.Tab("Look", id="look") as tab:
-                slot = look.build(desk, tab)
+                slot = look.build(desk, tab, model)
             with gr.Tab("Judge", id="judge") as tab:
-                judge.build(desk, tab)
+                judge.build(desk, tab, model)
             with gr.Tab("Keep", id="keep") as tab:
                 keep.build(desk, tab)
             with gr.Tab("Study", id="study") as tab:
                 studies.build(desk, tab)
-        closer.click(lambda name: leading(desk, name), runs, [tabs, slot], **DIRECT)
+        closer.click(lambda name: leading(desk, name), runs, [tabs, model, slot], **DIRECT)
     page.queue(max_size=QUEUE, default_concurrency_limit=4)
     page.state_session_capacity = VISITORS
     return page
 
 
 def leading(desk: Desk, name: Any) -> Any:
-    """To the tab Look, with the edit put on."""
-    found = look.edits(desk)
-    return gr.Tabs(selected="look"), gr.Dropdown(found, value=name if name in found else look.NONE)
+    """To the tab Look, with the edit put on its model."""
+    model = desk.model(desk.shelf.job(name).model)
+    found = look.edits(desk, model)
+    return gr.Tabs(selected="look"), model, gr.Dropdown(found, value=name if name in found else look.NONE)
 
 
 HEAD = """<header class="x-top"><h1>expunge</h1>

@@ -53,6 +53,13 @@ class Job(BaseModel):
         """What it leaves: a file or a folder in its own."""
         return self.arguments[self.arguments.index("--out") + 1]
 
+    @property
+    def model(self) -> str | None:
+        """The model that it is of; what visitors bring may be of any."""
+        own = self.arguments[: self.arguments.index("--")] if "--" in self.arguments else self.arguments
+        named = own[own.index("--model") + 1] if "--model" in own else "smallworld"
+        return None if self.kind == "upload" else named
+
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 
@@ -154,9 +161,10 @@ class Shelf:
         """Of a run that never came to say so."""
         write_json(self.place(job) / "end.json", {"code": code})
 
-    def known_edits(self) -> dict[str, Path]:
-        """The edits that are there, by name."""
-        own = [job for job in self.jobs() if job.kind in ("erase", "upload") and self.code(job) == 0]
+    def known_edits(self, model: str | None = None) -> dict[str, Path]:
+        """The edits that are there, by name; with `model`, without those that were made of another one here."""
+        made = [job for job in self.jobs() if job.kind in ("erase", "upload") and self.code(job) == 0]
+        own = [job for job in made if None in (model, job.model) or job.model == model]
         return {**{job.id: self.place(job) / job.product for job in own}, **self.edits}
 
     def known_audits(self) -> dict[str, Path]:

@@ -200,6 +200,6 @@ def costs(name: str, presets: Sequence[str]) -> dict[str, float]:
     found = {}
     for one in presets:
         method = build_method(preset(one), {})
-        passes = method.passes([Concept(name="it")])
+        passes = method.passes([Concept(name="it", anchor="that" if method.anchors else None)])
         found[one] = passes * pace(name, min(2 * method.extent()[1], opened(name).rows)) if passes else 0.5
     return found
