@@ -30,7 +30,7 @@ MOST = 3
 """Prompts, at most."""
 SIDE = 192
 """Pixels of a picture's side, at most."""
-SHARE = 0.25
+SHARE = 0.15
 """Of the run's time, at most about so much goes into frames on the way."""
 
 
