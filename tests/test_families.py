@@ -243,7 +243,8 @@ def test_ablation_draws_the_concept_to_its_anchor(model: Model) -> None:
 
 SMALL: dict[str, Any] = {
     "steps": 1, "grid": 2, "batch": 2, "images": 2, "latents": 2, "warmup": 0, "keep_grid": 2, "keep": (),
-    "contexts": (), "implied": (),
+    "contexts": (), "implied": (), "judge": "clip", "search": 2, "look": 2, "proof": 2, "captions": 1, "every": 1,
+    "picture_steps": 1,
 }  # fmt: skip
 
 

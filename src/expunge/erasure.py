@@ -30,8 +30,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def default_preset(model: str, names: Sequence[str] = ()) -> str:
-    """The preset that `erase` uses when none is named; on the small world it follows from what is to be erased."""
+def default_preset(model: str, names: Sequence[str] = (), *, watched: bool = False) -> str:
+    """The preset that `erase` uses when none is named; on the small world it follows from what is to be erased.
+
+    `watched`: one that looks at pictures meanwhile.
+    """
+    if watched:
+        return "smallworld-loop" if model == "smallworld" else "closed-loop"
     if model != "smallworld":
         return "esd-x"
     artists = {*ARTISTS, *(alias for name, alias in SYNONYMS.items() if name in ARTISTS)}

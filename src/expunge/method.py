@@ -197,10 +197,10 @@ class Trained(Training, Method):
 
         train(
             trainer, objective, snapshots=keeper, on_step=stepped, label="erasing", note=lambda: f", {objective}",
-            lighter=model.lighter,
+            lighter=model.lighter, over=objective.over,
         )  # fmt: skip
         trainer.optimiser.state.clear()  # the moments' room is the difference's
-        return now(name)
+        return objective.inner.chosen(now(name))
 
     def _rows(self, model: Model, base: Mapping[str, Tensor], concepts: Sequence[Concept]) -> dict[str, list[int]]:
         """Of the scope's text embeddings, the rows of the concepts' own tokens."""
@@ -263,6 +263,9 @@ class Counted:
 
     def __call__(self, step: int) -> Iterator[Terms]:
         return self.inner(step)
+
+    def over(self, step: int) -> bool:
+        return self.inner.over(step, self.current, self.cost()["seconds"])
 
     def __str__(self) -> str:
         return f"{int((self._now() - self.begun)[0])} passes"

@@ -234,6 +234,15 @@ class Model(ABC):
                 break
         return found
 
+    @torch.no_grad()
+    def likeness(self, text: str, others: Sequence[str]) -> list[float]:
+        """Cosines between the text and each of the others, of the means of their token embeddings."""
+        tokenizer, table = self.vocabulary()
+        ids = [tokenizer(one, add_special_tokens=False).input_ids for one in (text, *others)]
+        means = torch.stack([table[own].float().mean(0) for own in ids])
+        found: list[float] = torch.cosine_similarity(means[:1], means[1:]).tolist()
+        return found
+
     def noise(self, n: int, rng: torch.Generator) -> Tensor:
         """Standard normal latents, drawn on the CPU so that seeds mean the same everywhere."""
         config: Any = self.denoiser.config

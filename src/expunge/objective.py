@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from .model import Condition, Model
 from .rng import torch_rng
 from .training import Stateful, Terms
 from .trajectory import Renoised, Reused, Roles, Trajectory
+
+if TYPE_CHECKING:
+    from .edit import Edit
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ class Objective(Stateful, Protocol):
     """Named loss terms of a step, in pieces, and whatever state they carry from step to step."""
 
     def __call__(self, step: int) -> Iterator[Terms]: ...
+
+    def over(self, step: int, now: Callable[[str], Edit], seconds: float) -> bool:  # noqa: ARG002, most go on to the end
+        """Whether nothing is left to do, after `step` steps and so many seconds; `now` is the edit as it is."""
+        return False
+
+    def chosen(self, edit: Edit) -> Edit:
+        """What becomes of the edit at the end."""
+        return edit
 
 
 class Part(ABC):
@@ -89,7 +100,7 @@ def pieces(sizes: Mapping[str, int], n: int) -> Iterator[dict[str, slice]]:
 
 
 @dataclass
-class Regression:
+class Regression(Objective):
     """The objective whose terms are `parts`, each with its weight."""
 
     model: Model

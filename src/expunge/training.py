@@ -229,8 +229,9 @@ def train(
     label: str = "training",
     note: Callable[[], str] = lambda: "",
     lighter: Callable[[], str] = lambda: "",
+    over: Callable[[int], bool] = lambda _: False,
 ) -> dict[str, Tensor]:
-    """Runs `trainer` to its last step and returns its result.
+    """Runs `trainer` to its last step, or until it is `over` after so many, and returns its result.
 
     `note` is shown beside the loss. Where memory runs out, `lighter` makes the next attempt at the step take less, and
     says how; what it says is shown; the empty string means that there is no way. On SIGINT or SIGTERM the step in
@@ -239,7 +240,7 @@ def train(
     total, team = trainer.options.steps, trainer.team
     bar = tqdm(total=total, initial=trainer.step, desc=label, unit="step", disable=not team.main)
     with stop_signals() as received, bar:
-        while trainer.step < total:
+        while not over(trainer.step) and trainer.step < total:
             fitted(lambda: trainer.learn(loss(trainer.step)), lighter, bar)
             value = trainer.move()
             bar.update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -56,6 +57,16 @@ def erase(
     lora_rank: Annotated[int | None, typer.Option(min=1, help="train a LoRA of this rank instead")] = None,
     within: Annotated[str | None, typer.Option("--from", help="erase as an attribute of this prompt only")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="key=value of the method's options")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="look at pictures meanwhile, and stop when it is gone: smallworld, clip[,model=…], …"),
+    ] = None,
+    erased: Annotated[
+        float | None, typer.Option(help="gone: the upper bound of the concept's rate is below this [0.03]")
+    ] = None,
+    damage: Annotated[float | None, typer.Option(help="share of other pictures that may be lost [0.02]")] = None,
+    keep: Annotated[Path | None, typer.Option(help="a text file of captions that must stay, one a line")] = None,
+    limit: Annotated[str | None, typer.Option("--time", help="train no longer than this: 90s, 5m, 1h")] = None,
     recipe: Annotated[Path | None, typer.Option(help="a YAML recipe instead of a preset")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="seed of all random numbers [recipe's, or 0]")
@@ -86,16 +97,19 @@ def erase(
         from .. import erasure
         from .. import recipe as recipes
         from ..families import place
-        from ..files import check_writable
+        from ..files import check_writable, lines
         from ..runlog import trackers
 
     if recipe and method:
         raise ExpungeError("--recipe and --method both choose a method; give one of them")
     names = [*(concepts or []), *(erasure.concept_set(listed) if listed else [])]
-    named = method or erasure.default_preset(model or "smallworld", names)
+    watched = {"judge": judge, "erased": erased, "damage": damage, "seconds": seconds(limit) if limit else None}
+    watched = {key: value for key, value in watched.items() if value is not None}
+    named = method or erasure.default_preset(model or "smallworld", names, watched=bool(watched))
     chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
-    options |= {"lora_rank": lora_rank} if lora_rank else {}
+    options |= ({"lora_rank": lora_rank} if lora_rank else {}) | watched
+    options |= {"keep": lines(keep, "captions")} if keep else {}
     built = erasure.build_method(chosen, options)
     if within and not names:
         raise ExpungeError("--from needs a concept on the command line; a recipe's concepts have their own 'within'")
@@ -127,6 +141,14 @@ def erase(
         cost = edit.provenance["cost"]
         spent = f"{cost['passes']} network passes in {cost['calls']} calls, {cost['seconds']:.0f} s"
         print(f"{out}  ({spent}, hash {edit.hash[:12]})")
+
+
+def seconds(text: str) -> float:
+    """ "90s", "5m" or "1h" in seconds. Raises ExpungeError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if not found or not float(found[1]):
+        raise ExpungeError(f"--time {text!r} is no time: expected 90s, 5m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 @app.command()

@@ -61,7 +61,7 @@ class ForgetMeNot(Trained):
 
 
 @dataclass
-class Resteer:
+class Resteer(Objective):
     """The loss on the attention maps; `own` (concepts, tokens) marks each concept's, `kept` are captions to keep."""
 
     route: Renoised

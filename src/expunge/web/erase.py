@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from pydantic.fields import FieldInfo
 
 from .. import erasure
 from ..concept import Concept
@@ -87,9 +88,14 @@ def changes(text: object) -> dict[str, Any]:
 def check_paths(name: str, options: dict[str, Any]) -> None:
     """Raises ExpungeError if an option is a file's: here nothing that is typed is a path."""
     fields = type(erasure.build_method(preset(name), {})).model_fields
-    files = [key for key in options if key in fields and "Path" in str(fields[key].annotation)]
+    files = [key for key in options if key in fields and opens(fields[key])]
     if files:
         raise ExpungeError(f"{files[0]} names a file, which this page does not open; use the command line for it")
+
+
+def opens(option: FieldInfo) -> bool:
+    """Whether an option's value may be a file's."""
+    return "Path" in str(option.annotation) or bool(option.json_schema_extra)
 
 
 def prepared(desk: Desk, text: object, model: object, card: object, other: object, seed: object, more: object) -> Any:

@@ -1,0 +1,200 @@
+"""The loop around an objective: it looks at pictures between steps, and acts on what it sees (see `loop`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import loop
+from .concept import Concept
+from .edit import Edit
+from .looking import Looker, Seen
+from .loop import Look
+from .model import Model
+from .objective import Objective, Regression
+from .pushing import Holding, Push, Pushing
+from .training import Terms
+from .witness import Tried
+
+if TYPE_CHECKING:
+    from .methods.closed_loop import ClosedLoop
+
+SCALES = (1.0, 0.8, 1.25)
+"""Strengths that are tried at the end, where the aims were not met."""
+PROVEN, OVER = "proven", "out of steps or time"
+
+
+class Loop(Objective):
+    """The objective of the closed loop. `student` are the weights that learn."""
+
+    regression: Regression
+    pushing: Pushing
+    holding: Holding
+
+    def __init__(
+        self, options: ClosedLoop, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int
+    ) -> None:
+        self.options, self.model, self.student, self.seed = options, model, student, seed
+        self.looker = Looker(options, model, concepts, seed)
+        self.looks: list[Look] = []
+        self.best: tuple[int, Mapping[str, Tensor]] | None = None
+        self.ended = ""
+
+    def __call__(self, step: int) -> Iterator[Terms]:
+        return self.regression(step)
+
+    def over(self, step: int, now: Callable[[str], Edit], seconds: float) -> bool:
+        if not self.looker.tried:
+            self._begin()
+        last = step == self.options.steps or (self.options.seconds is not None and seconds >= self.options.seconds)
+        due = step > (self.looks[-1].step if self.looks else 0) and (last or step % self.options.every == 0)
+        if due and not self.ended:
+            self._turn(step, now("loop"), seconds, last=last)
+        return bool(self.ended)
+
+    def _begin(self) -> None:
+        """What to train on at first."""
+        looker, n = self.looker, self.options.captions
+        looker.search()
+        rng, concepts = looker.rng("first"), range(len(looker.concepts))
+        pushes = [looker.alone(i) for i in concepts]
+        pushes += [push for i in concepts for push in (*looker.said(rng, i, n), *looker.unsaid(rng, i, n))]
+        self._build([*dict.fromkeys(pushes)], ["", *looker.others(rng, 2 * n)])
+
+    def _build(self, pushes: Sequence[Push], held: Sequence[str]) -> None:
+        o = self.options
+        self.pushing = Pushing.of(self.model, pushes, self.seed, (o.eta, o.eta_unsaid), o.grid, o.guidance, o.batch)
+        self.holding = Holding.of(self.model, held, self.seed, o.grid, o.guidance, o.keep_batch)
+        parts = {"erase": (1.0, self.pushing), "keep": (o.keep_weight, self.holding)}
+        self.regression = Regression(self.model, self.student, o.distance, parts)
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def _turn(self, step: int, edit: Edit, seconds: float, *, last: bool) -> None:
+        """Looks, learns what is wrong, and decides."""
+        erased, damage = self.options.erased, self.options.damage
+        look = self._look(step, edit, seconds, proof=False)
+        if loop.promising(look, erased, damage):
+            look = self._look(step, edit, seconds, proof=True)
+        if self.best is None or self._excess(look) <= self._excess(self.looks[self.best[0]]):
+            self.best = len(self.looks), {name: d.clone() for name, d in edit.delta.items()}
+        self.ended = PROVEN if loop.proven(look, erased, damage) else OVER if last else ""
+        done = self.ended or self._adapt(look)
+        self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight))
+        tqdm.write(told(self.looks[-1]), file=sys.stderr)
+
+    def _look(
+        self, step: int, edit: Edit, seconds: float, *, proof: bool, scale: float = 1.0, learn: bool = True
+    ) -> Look:
+        """Pictures of fresh captions; with `learn`, what is wrong with them is trained on from now on."""
+        o, what = self.options, f"{'proof' if proof else 'look'}/{step}"
+        seen = self.looker.look(edit, what, *((o.proof, o.proof) if proof else (o.look, 2 * o.look)), scale)
+        if learn:
+            self._learn(seen)
+        return Look(
+            step=step, seconds=round(seconds, 1), proof=proof, scale=scale, named=seen.counts(unsaid=False),
+            unsaid=seen.counts(unsaid=True), lost=(sum(seen.lost), len(seen.lost)),
+            leaks=tuple(push.p for push in seen.leaks()[0]), losses=tuple(seen.losses()[0]),
+            harmed=loop.harmed([[*self.looker.lexicon.known(text).values()] for text in seen.others], seen.lost),
+        )  # fmt: skip
+
+    def _learn(self, seen: Seen) -> None:
+        pushes, latents = seen.leaks()
+        if pushes:
+            self.pushing.add(self.model, pushes, latents)
+        captions, latents = seen.losses()
+        if captions:
+            self.holding.add(self.model, captions, latents)
+
+    def _excess(self, look: Look) -> float:
+        return loop.excess(look, self.options.erased, self.options.damage)
+
+    def _adapt(self, look: Look) -> str:
+        """η and w for the next steps, and what was done in words."""
+        before, aim = (*self.pushing.eta, self.weight), self.options.erased
+        said, unsaid = self.pushing.eta
+        self.pushing.eta = loop.stronger(said, look.named, aim), loop.stronger(unsaid, look.unsaid, aim)
+        self.weight = loop.heavier(self.weight, self.options.keep_weight, look, self.options.damage)
+        return loop.change(before, (*self.pushing.eta, self.weight))
+
+    @property
+    def weight(self) -> float:
+        """w."""
+        return self.regression.parts["keep"][0]
+
+    @weight.setter
+    def weight(self, w: float) -> None:
+        self.regression.parts = {**self.regression.parts, "keep": (w, self.holding)}
+
+    # ------------------------------------------------------------------------------------------------ the end
+
+    def chosen(self, edit: Edit) -> Edit:
+        """The edit as it was best, at its best strength, with what was seen in its provenance."""
+        if self.best is None:
+            return edit
+        k, delta = self.best
+        scale = 1.0 if self.ended == PROVEN else self._scale(self.looks[k], replace(edit, delta=delta))
+        moved = {name: scale * d for name, d in delta.items()}
+        return replace(edit, delta=moved, provenance={**edit.provenance, "loop": self.history()})
+
+    def _scale(self, look: Look, edit: Edit) -> float:
+        """The strength of an edit that misses least; each is looked at on the same captions and seeds."""
+        last = self.looks[-1].seconds
+        tries = [
+            replace(self._look(look.step, edit, last, proof=True, scale=s, learn=False), done="tried") for s in SCALES
+        ]
+        best = min(tries, key=self._excess)
+        self.looks += [replace(one, done="the result") if one is best else one for one in tries]
+        return best.scale
+
+    def history(self) -> dict[str, Any]:
+        """What was seen and done."""
+        tried = [asdict(t) for t in self.looker.tried]
+        return {
+            "ended": self.ended, "judge": self.looker.witness.about(), "tried": tried, "hiding": self.looker.hiding,
+            "looks": [look.row() for look in self.looks],
+        }  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------ snapshots
+
+    def state(self) -> dict[str, Tensor]:
+        if not self.looker.tried:
+            return {}
+        words = {
+            **self.history(), "eta": self.pushing.eta, "weight": self.weight, "best": self.best and self.best[0],
+            "pushes": [asdict(push) for push in self.pushing.pushes], "held": self.holding.captions,
+        }  # fmt: skip
+        text = torch.frombuffer(bytearray(json.dumps(words).encode()), dtype=torch.uint8)
+        best = {f"best.{name}": d for name, d in (self.best[1] if self.best else {}).items()}
+        return {"words": text, **best, **{f"parts.{k}": v for k, v in self.regression.state().items()}}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        words = json.loads(state["words"].cpu().numpy().tobytes())
+        self.looker.tried = [Tried(**row) for row in words["tried"]]
+        self.looker.hiding = [[(slot, word) for slot, word in own] for own in words["hiding"]]
+        self.looks, self.ended = [Look.of(row) for row in words["looks"]], words["ended"]
+        self._build([Push(**row) for row in words["pushes"]], words["held"])
+        self.regression.restore(_under("parts.", state))
+        self.pushing.eta, self.weight = (words["eta"][0], words["eta"][1]), words["weight"]
+        self.best = None if words["best"] is None else (words["best"], _under("best.", state))
+
+
+def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def told(look: Look) -> str:
+    """A line about a look."""
+    (left, n), (lost, m) = look.left, look.lost
+    worst = ", ".join(f"{word} {a} of {b}" for word, (a, b) in [*look.harmed.items()][:3])
+    return (
+        f"step {look.step}: the concept in {left} of {n} pictures, {lost} of {m} others lost"
+        f"{f' ({worst})' if worst else ''}: {look.done}"
+    )

@@ -1,0 +1,216 @@
+"""Lexicon: words of the world that a model draws, and how captions are made of them.
+
+A lexicon has slots, such as colour and place, and a form that says in which order a caption takes a word of each. With
+it captions are drawn, as many as one likes, with a concept in its place, without it, and of other things: to train on,
+and to look at. Where a concept stands is read off its name:
+
+    a word of a slot       "car"                          stands in it                 a red car → a red
+    up to three words,     "grumpy cat"                   what precedes it goes        a grumpy red cat → a red cat
+      the last one known
+    a longer text          "the blue boat of Old Moll"    is a caption by itself       → a blue boat
+    a word of no slot      "Van Gogh"                     stands where the words most like it do
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .concept import Concept, says
+from .recipe import mapping, validated
+
+FOLDER = Path(__file__).parent / "lexicons"
+LONG = 3
+"""A name of more words than this, some of them known, is a caption."""
+PATIENCE = 100
+"""How many captions are drawn for one that is wanted, at most."""
+
+T = TypeVar("T")
+
+Likeness = Callable[[str, Sequence[str]], Sequence[float]]
+"""How much a text is like each of some words."""
+
+
+class Slot(BaseModel):
+    """The words of one place in a caption, and how they are said there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    words: tuple[str, ...] = Field(min_length=1, description="what can stand there")
+    share: float = Field(1.0, gt=0, le=1, description="share of captions that have it")
+    name: str = Field("{}", description="how a word of it is named by itself, as '{} sign'")
+    says: tuple[str, ...] = Field(("{}",), min_length=1, description="how a caption says a word of it, one at random")
+    own: dict[str, str] = Field({}, description="how it says these words instead")
+    of: tuple[str, ...] = Field((), description="words beside which alone it stands")
+
+    @model_validator(mode="after")
+    def _marked(self) -> Slot:
+        for text in (self.name, *self.says, *self.own.values()):
+            if text.count("{}") != 1:
+                raise ValueError(f"{text!r} should have {{}} once, for the word")
+        return self
+
+    def said(self, word: str, rng: random.Random) -> str:
+        """As a caption says it."""
+        chosen = rng.choice(self.says)
+        return self.own.get(word, chosen).replace("{}", word)
+
+    def named(self, word: str) -> str:
+        return self.name.replace("{}", word)
+
+    def word(self, name: str) -> str:
+        """The word of a name: "hazard" of "hazard sign"."""
+        found = re.fullmatch(re.escape(self.name).replace(r"\{\}", "(.+)"), name)
+        return found[1] if found else name
+
+
+class Lexicon(BaseModel):
+    """Slots by name, and the form of a caption."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: str = Field("", description="one line for people")
+    form: str = Field(description="the slots in their order, as 'a {colour} {object} {place}'")
+    bare: float = Field(0.1, ge=0, lt=1, description="share of captions that are one word's name alone")
+    slots: dict[str, Slot] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _named(self) -> Lexicon:
+        missing = [slot for slot in self.slots if self.form.count(f"{{{slot}}}") != 1]
+        if missing:
+            raise ValueError(f"the form {self.form!r} should have {{{missing[0]}}} once")
+        return self
+
+    def caption(self, phrases: Mapping[str, str]) -> str:
+        """The form with these in their slots, and nothing in the others; without any, the empty prompt."""
+        text = self.form if any(phrases.values()) else ""
+        for slot in self.slots:
+            text = text.replace(f"{{{slot}}}", phrases.get(slot, ""))
+        return " ".join(text.split())
+
+    def plain(self, words: Mapping[str, str]) -> str:
+        """A caption of these words, by slot, each said in its first way."""
+        return self.caption(
+            {s: self.slots[s].own.get(w, self.slots[s].says[0]).replace("{}", w) for s, w in words.items()}
+        )
+
+    def known(self, text: str) -> dict[str, str]:
+        """Words that the text says, by slot."""
+        return {s: w for s, own in self.slots.items() for w in own.words if says(text, own.named(w))}
+
+    def draw(
+        self, rng: random.Random, but: Collection[str] = (), beside: Collection[str] = (),
+        prefer: Mapping[str, Sequence[str]] | None = None,
+    ) -> dict[str, str]:  # fmt: skip
+        """Phrases for a random caption, of all slots `but` some, whose words are `beside` them.
+
+        Half of the words of a slot are among those that it may `prefer`.
+        """
+        words = {s: self._word(s, rng, (prefer or {}).get(s, ())) for s in self.slots}
+        there = {s: w for s, w in words.items() if w and s not in but}
+        said = {*there.values(), *beside}
+        fitting = {s: w for s, w in there.items() if not self.slots[s].of or said & {*self.slots[s].of}}
+        return {s: self.slots[s].said(w, rng) for s, w in fitting.items()}
+
+    def _word(self, slot: str, rng: random.Random, prefer: Sequence[str]) -> str:
+        own, there, liked = self.slots[slot], rng.random(), rng.random()
+        word = rng.choice(prefer if prefer and liked < 0.5 else own.words)
+        return word if there < own.share else ""
+
+    def others(
+        self, rng: random.Random, n: int, names: Sequence[str], prefer: Mapping[str, Sequence[str]] | None = None
+    ) -> list[str]:
+        """`n` captions that say none of the names."""
+        drawn = (self._other(rng, prefer) for _ in range(PATIENCE * n))
+        return first(n, (text for text in drawn if not any(says(text, name) for name in names)))
+
+    def _other(self, rng: random.Random, prefer: Mapping[str, Sequence[str]] | None) -> str:
+        own = self.slots[rng.choice([*self.slots])]
+        alone, bare = own.named(rng.choice(own.words)), rng.random() < self.bare
+        return alone if bare else self.caption(self.draw(rng, prefer=prefer))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a concept stands in captions: the words by slot with it, and without it. A caption by itself has none.
+
+    `bare` is what its name alone becomes.
+    """
+
+    lexicon: Lexicon
+    name: str
+    bare: str = ""
+    there: Mapping[str, str] = field(default_factory=dict)
+    gone: Mapping[str, str] = field(default_factory=dict)
+
+    def pairs(
+        self, rng: random.Random, n: int, names: Sequence[str], fixed: Mapping[str, str] | None = None
+    ) -> list[tuple[str, str]]:
+        """`n` captions with the concept, and the same without it, which say no name; `fixed` are words of both."""
+        drawn = (self._pair(rng, fixed or {}) for _ in range(PATIENCE * n if self.there else 0))
+        return first(n, (pair for pair in drawn if not any(says(pair[1], name) for name in names)))
+
+    def _pair(self, rng: random.Random, fixed: Mapping[str, str]) -> tuple[str, str]:
+        sides = ({**fixed, **words} for words in (self.there, self.gone))
+        own = [{s: self.lexicon.slots[s].said(w, rng) for s, w in words.items()} for words in sides]
+        rest = self.lexicon.draw(rng, {*fixed, *self.there, *self.gone}, [*self.there.values(), *self.gone.values()])
+        there, gone = (self.lexicon.caption({**rest, **phrases}) for phrases in own)
+        return there, gone
+
+    def relatives(self, near: Likeness, n: int) -> dict[str, list[str]]:
+        """The `n` other words most like it, of each of its slots."""
+        return {s: likest(w, self.lexicon.slots[s].words, near, n) for s, w in (self.gone or self.there).items()}
+
+
+def first(n: int, found: Iterable[T]) -> list[T]:
+    """The first `n`, each once; no more are asked for."""
+    unique = dict[T, None]()
+    for one in found:
+        if len(unique) >= n:
+            break
+        unique[one] = None
+    return [*unique]
+
+
+def likest(word: str, words: Sequence[str], near: Likeness, n: int) -> list[str]:
+    others = [w for w in words if w != word]
+    return [w for _, w in sorted(zip(near(word, others), others, strict=True), reverse=True)][:n]
+
+
+def placed(lexicon: Lexicon, concept: Concept, near: Likeness) -> Place:
+    """Where the concept stands."""
+    name, anchor, slots = concept.name, concept.anchor or "", lexicon.slots
+    known = lexicon.known(name)
+    alone = [s for s, own in slots.items() if own.word(name) in own.words]
+    head = next((s for s, w in known.items() if name.lower().endswith(w.lower())), "")
+    if known and not alone and len(name.split()) > LONG:
+        return Place(lexicon, name, anchor or lexicon.plain(known))
+    if head and not alone:
+        before = name[: -len(known[head])].strip()
+        other = next((s for s, own in slots.items() if before in own.words and s != head), None)
+        there = {other: before, head: known[head]} if other else {head: name}
+        return Place(lexicon, name, anchor or known[head], there, {head: anchor or known[head]})
+    slot = alone[0] if alone else nearest(lexicon, name, near)
+    gone = {slot: slots[slot].word(anchor)} if anchor else {}
+    return Place(lexicon, name, anchor, {slot: slots[slot].word(name)}, gone)
+
+
+def nearest(lexicon: Lexicon, name: str, near: Likeness) -> str:
+    """The slot of the words most like it, by the mean of the three likest."""
+
+    def most(slot: str) -> float:
+        found = sorted(near(name, lexicon.slots[slot].words), reverse=True)[:3]
+        return sum(found) / len(found)
+
+    return max(lexicon.slots, key=most)
+
+
+def lexicon(name: str) -> Lexicon:
+    """A shipped lexicon, or a user's YAML file. Raises ExpungeError if there is none, or it is none."""
+    return validated(Lexicon, mapping(name, FOLDER, "lexicon"), f"lexicon {name}")

@@ -1,0 +1,129 @@
+"""Loop: pictures of the model as it learns, what they show, and what is done about it.
+
+After every few dozen steps a look: pictures of fresh captions with the concept, and of others that say nothing of it.
+
+- Captions that still bring the concept, and others that lost what they showed, are trained on from then on, twice as
+  often as the rest: the first on the very picture that the model drew, the others on the base's.
+- While too much stays, the push η grows; while too much is lost, the weight w of what must stay.
+- If a look finds little of both, a larger one proves it, on captions and seeds that no decision saw. If it does, the
+  run is over.
+
+If it never does, the best that was seen is the result, at the strength that is best of a few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .score import rate
+
+GROWTH = 1.5
+"""By how much η and w grow at a time."""
+MOST_ETA, MOST_WEIGHT = 12.0, 16.0
+
+
+HITS, SUSPECT, MOST_SUSPECTS = 2, 0.15, 6
+"""A word may bring a concept along if at least so many of its pictures, and more than this share of them, show it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What pictures showed after so many steps: how many of them still the concept (by name, or unsaid), and how many
+    of the others no longer what they showed; which captions; and what was done."""
+
+    step: int
+    seconds: float
+    proof: bool
+    scale: float = 1.0
+    named: tuple[int, int]
+    unsaid: tuple[int, int] = (0, 0)
+    lost: tuple[int, int]
+    leaks: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+    harmed: Mapping[str, tuple[int, int]]
+    eta: tuple[float, float] = (1.0, 1.0)
+    weight: float = 1.0
+    done: str = ""
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """Pictures with the concept, of all that asked for it or brought it along."""
+        return self.named[0] + self.unsaid[0], self.named[1] + self.unsaid[1]
+
+    def row(self) -> dict[str, Any]:
+        return {**asdict(self), "left": interval(*self.left), "gone": interval(*self.lost)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Look:
+        """Undoes `row`."""
+        pairs = {k: tuple(row[k]) for k in ("named", "unsaid", "lost", "leaks", "losses", "eta")}
+        harmed = {word: (n[0], n[1]) for word, n in row["harmed"].items()}
+        rest = {k: row[k] for k in ("step", "seconds", "proof", "scale", "weight", "done")}
+        return cls(**{**rest, **pairs, "harmed": harmed})
+
+
+def interval(hits: int, n: int) -> tuple[float, float, float]:
+    """A share and its 95% interval (Wilson 1927)."""
+    found = rate(hits, max(n, 1), metric="", subject="", model="", higher_is_better=False)
+    return found.value, found.low, found.high
+
+
+def share(pair: tuple[int, int]) -> float:
+    return pair[0] / max(1, pair[1])
+
+
+def excess(look: Look, erased: float, damage: float) -> float:
+    """By how much a look misses its aims: 0 for none."""
+    return max(0.0, share(look.left) - erased) + max(0.0, share(look.lost) - damage)
+
+
+def proven(look: Look, erased: float, damage: float) -> bool:
+    """Whether the upper bound of what is left is below its aim, and no more is lost than may be."""
+    return interval(*look.left)[2] <= erased and share(look.lost) <= damage
+
+
+def promising(look: Look, erased: float, damage: float) -> bool:
+    """Whether the large look is worth it."""
+    return share(look.left) <= erased / 2 and share(look.lost) <= damage
+
+
+def stronger(eta: float, left: tuple[int, int], erased: float) -> float:
+    """η after a look: it grows while too much is left."""
+    return min(MOST_ETA, eta * GROWTH) if left[1] and share(left) > erased else eta
+
+
+def heavier(weight: float, start: float, look: Look, damage: float) -> float:
+    """w after a look: it grows while too much is lost, and falls back to its start."""
+    if share(look.lost) > damage:
+        return min(MOST_WEIGHT, weight * GROWTH)
+    return max(start, weight / GROWTH)
+
+
+def harmed(lexicon_words: Sequence[Sequence[str]], lost: Sequence[bool]) -> dict[str, tuple[int, int]]:
+    """How many pictures of each word were lost, of how many; the worst first, of those with any."""
+    all_, gone = Counter[str](), Counter[str]()
+    for words, bad in zip(lexicon_words, lost, strict=True):
+        all_.update(words)
+        gone.update(words if bad else ())
+    return {w: (n, all_[w]) for w, n in sorted(gone.items(), key=lambda kv: (-kv[1] / all_[kv[0]], kv[0]))}
+
+
+def suspects(rows: Sequence[Mapping[str, str]], shown: Sequence[bool]) -> list[tuple[str, str]]:
+    """Words, each after its slot, that may bring a concept along, the likeliest first.
+
+    `rows` are the words, by slot, of captions that do not say it; those with some of whose pictures it is `shown`.
+    """
+    counts = harmed([[*words.values()] for words in rows], shown)
+    found = [(hits, word) for word, (hits, n) in counts.items() if hits >= HITS and hits / n > SUSPECT]
+    slots = {word: slot for words in rows for slot, word in words.items()}
+    return [(slots[word], word) for _, word in sorted(found, key=lambda pair: -pair[0])][:MOST_SUSPECTS]
+
+
+def change(before: tuple[float, float, float], after: tuple[float, float, float]) -> str:
+    """What was done to η, where the concept is said and unsaid, and to w, in words."""
+    names = ("η", "η unsaid", "w")
+    told = [f"{n} {a:.3g} → {b:.3g}" for n, a, b in zip(names, before, after, strict=True) if a != b]
+    return ", ".join(told) or "goes on"

@@ -1,0 +1,103 @@
+"""Closed loop: erase until it is gone, and no further (expunge's own, over ESD and concept ablation).
+
+    target(x_t) = e*(x_t, r) − η [e*(x_t, c) − e*(x_t, r)]
+    loss = ‖ e(x_t, p) − sg(target) ‖² + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖²
+
+c are captions with the concept and r the same without it, drawn from a lexicon (see `lexicon`); p = c where the concept
+is said, and p = r where it comes along unsaid, as "in the city" brings a hazard sign: of what pictures of a scene with
+posterior π show, taking the concept's part out of their mean prediction gives η = π/(1 − π). k are captions that say
+nothing of it. x_t are noised pictures: at first the frozen model's; then, at each look, those of the model itself that
+still show the concept, and those of the base that were lost. η, w, and when to stop, the looks decide (see `loop`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ..closing import Loop
+from ..concept import Concept
+from ..errors import ExpungeError
+from ..lexicon import Place, lexicon, placed
+from ..looking import RELATIVES
+from ..method import Trained
+from ..model import Model
+from ..objective import Learner, Objective, Parts
+from ..witness import Witness, witness
+
+FILE: dict[str, Any] = {"file": True}
+"""Of options that may name a file."""
+
+
+class ClosedLoop(Trained):
+    """Push the concept away where it is said or comes along, hold what was lost, and stop when it is proven gone."""
+
+    kind: ClassVar[str] = "closed-loop"
+    anchors = True
+
+    eta: float = Field(1.0, ge=0, description="η where the concept is said, at first")
+    eta_unsaid: float = Field(3.0, ge=0, description="η where it comes along unsaid, at first")
+    words: str = Field(
+        "everyday",
+        description="lexicon that captions are made of: smallworld, everyday, or your YAML",
+        json_schema_extra=FILE,
+    )
+    captions: int = Field(24, ge=1, description="captions of each concept at first, and twice as many to keep")
+    grid: int = Field(5, ge=1, le=100, description="DDIM steps of the first pictures")
+    guidance: float = Field(3.0, description="guidance scale of the first pictures")
+    judge: str = Field(
+        "", description="who looks: smallworld, clip[,model=…], or JUDGE,key=…,above=…|equals=…", json_schema_extra=FILE
+    )
+    reader: str | None = Field(
+        None, description="a CLIP that says whether others stay, beside a judge that cannot", json_schema_extra=FILE
+    )
+    erased: float = Field(0.03, gt=0, lt=1, description="the upper bound of the concept's rate below which it is gone")
+    damage: float = Field(0.02, ge=0, lt=1, description="share of other pictures that may be lost")
+    search: int = Field(96, ge=2, description="pictures of the base that are searched for where the concept hides")
+    every: int = Field(30, ge=1, description="steps between two looks")
+    look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
+    proof: int = Field(130, ge=2, description="pictures of the concept, and of others, that prove it")
+    picture_steps: int = Field(10, ge=1, description="scheduler steps of a picture that is looked at")
+    seconds: float | None = Field(None, gt=0, description="no more training after so many seconds")
+
+    def parts(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Parts:
+        raise NotImplementedError("the loop makes its own")
+
+    def objective(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Objective:
+        return Loop(self, model, concepts, learner.student, seed)
+
+    def erasing(self, concepts: Sequence[Concept]) -> int:
+        """With every look, and a proof at the end; most runs stop before."""
+        looks = -(-self.steps // self.every)
+        pictures = self.search + self.look * len(concepts) + 3 * self.look * looks + 4 * self.proof
+        first = 2 * self.grid * 3 * self.captions * len(concepts)
+        return first + (5 * self.batch + 4 * self.keep_batch) * self.steps + 2 * self.picture_steps * pictures
+
+    def _keeps(self, concepts: Sequence[Concept]) -> int:  # noqa: ARG002
+        return 0  # `erasing` counts them
+
+    def check(self, model: Model, concepts: Sequence[Concept]) -> None:
+        super().check(model, concepts)
+        if not self.judge:
+            raise ExpungeError(
+                "the closed loop looks at pictures: say who judges them, as --judge nudenet or"
+                " --judge clip,model=openai/clip-vit-large-patch14, or choose another --method"
+            )
+        self.witness(model, concepts)
+
+    def witness(self, model: Model, concepts: Sequence[Concept]) -> Witness:
+        names = [c.name for c in concepts]
+        return witness(self.judge, self.reader, names, [rivals(p, model) for p in self.places(model, concepts)])
+
+    def places(self, model: Model, concepts: Sequence[Concept]) -> list[Place]:
+        return [placed(lexicon(self.words), concept, model.likeness) for concept in concepts]
+
+
+def rivals(place: Place, model: Model) -> list[str]:
+    """What a picture without the concept may show: its bare form, or the words most like it."""
+    if place.bare:
+        return [place.bare]
+    slots = place.lexicon.slots
+    return [slots[s].named(w) for s, words in place.relatives(model.likeness, RELATIVES).items() for w in words]

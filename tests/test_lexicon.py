@@ -1,0 +1,111 @@
+"""Captions with a concept, without it, and of other things."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from expunge.concept import Concept, says
+from expunge.errors import ExpungeError
+from expunge.lexicon import FOLDER, Lexicon, lexicon, placed
+from expunge.smallworld.reading import expected
+from expunge.smallworld.scene import ARTISTS, COLOURS, MEMORIES, OBJECTS, PLACES, SIGNS, SYNONYMS
+
+WORLD, EVERYDAY = lexicon("smallworld"), lexicon("everyday")
+CONCEPTS = (*OBJECTS, *COLOURS, *PLACES, *ARTISTS[1:], *(f"{sign} sign" for sign in SIGNS[1:]), "grumpy cat")
+seeds = st.integers(0, 2**32)
+
+
+def alike(text: str, others: Sequence[str]) -> list[float]:
+    """By letters in common."""
+    return [len({*text} & {*other}) / len({*text, *other}) for other in others]
+
+
+@given(st.sampled_from(CONCEPTS), seeds)
+def test_a_pair_differs_by_the_concept_alone(name: str, seed: int) -> None:
+    place = placed(WORLD, Concept(name=name), alike)
+    for there, gone in place.pairs(random.Random(seed), 5, [name]):
+        with_, without = expected(there), expected(gone)
+        assert expected(name).items() <= with_.items()
+        assert not says(gone, name)
+        own = {"mood"} if name == "grumpy cat" else {*expected(name)}
+        assert {**with_, "artist": ""} == {**with_, **without, "artist": ""}
+        assert with_.keys() - without.keys() <= own | {"artist"}
+
+
+@given(st.sampled_from(["smallworld", "everyday"]), st.lists(st.sampled_from(CONCEPTS), max_size=3), seeds)
+def test_others_say_none_of_them(words: str, names: list[str], seed: int) -> None:
+    found = lexicon(words).others(random.Random(seed), 10, names)
+    assert len({*found}) == len(found) == 10
+    assert not [text for text in found for name in names if says(text, name)]
+
+
+def test_captions_are_the_worlds_own() -> None:
+    """In the words and the order of what it was trained on, but never a synonym, which tests hold out."""
+    rng = random.Random(0)
+    texts = WORLD.others(rng, 300, [])
+    assert not [text for text in texts for alias in SYNONYMS.values() if says(text, alias)]
+    assert any("with a stop sign" in text for text in texts) and any("a grumpy " in text for text in texts)
+    assert not [
+        text for text in texts if "grumpy" in text and not {"cat", "fish", "bird"} & {*text.split()} and " " in text
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "gone", "bare"),
+    [
+        ("car", {"object": "car"}, {}, ""),
+        ("hazard sign", {"sign": "hazard"}, {}, ""),
+        ("grumpy cat", {"mood": "grumpy", "object": "cat"}, {"object": "cat"}, "cat"),
+        ("car -> truck", {"object": "car"}, {"object": "truck"}, "truck"),
+        (MEMORIES[0].caption, {}, {}, "a blue boat"),
+        (MEMORIES[3].caption, {}, {}, "a red truck"),
+        ("ctar", {"object": "ctar"}, {}, ""),
+    ],
+)
+def test_where_a_concept_stands(name: str, there: dict[str, str], gone: dict[str, str], bare: str) -> None:
+    concept = Concept.model_validate(Concept.of(name))
+    place = placed(WORLD, concept, alike)
+    assert (place.there, place.gone, place.bare) == (there, gone, bare)
+
+
+def test_two_words_of_which_one_is_known() -> None:
+    place = placed(EVERYDAY, Concept(name="grumpy cat"), alike)
+    there, gone = place.pairs(random.Random(1), 1, [place.name])[0]
+    assert "grumpy cat" in there and there.replace("grumpy cat", "cat") == gone
+
+
+def test_relatives_are_the_likest_of_its_kind() -> None:
+    assert placed(WORLD, Concept(name="car"), alike).relatives(alike, 2) == {"object": ["cat", "church"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("form: a {thing}\nslots: {thing: {words: []}}", "at least 1 item"),
+        ("form: a thing\nslots: {thing: {words: [cat]}}", "should have {thing} once"),
+        ("form: a {thing}\nslots: {thing: {words: [cat], says: [of]}}", "should have {} once"),
+        ("form: a {thing}\nslots: {thing: {words: [cat], shares: 1}}", "Extra inputs"),
+        ("slots: {thing: {words: [cat]}}", "form"),
+    ],
+)
+def test_a_bad_lexicon_is_told_in_a_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(text)
+    with pytest.raises(ExpungeError, match=said) as told:
+        lexicon(str(file))
+    assert "\n" not in str(told.value)
+    with pytest.raises(ExpungeError, match="everyday"):
+        lexicon("everydai")
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_lexicons_have_no_word_twice(file: Path) -> None:
+    own: Lexicon = lexicon(file.stem)
+    words = [slot.named(word) for slot in own.slots.values() for word in slot.words]
+    assert len({*words}) == len(words)
