@@ -31,7 +31,7 @@ from expunge.loop import (
 )
 from expunge.methods.closed_loop import ClosedLoop
 from expunge.model import Model
-from expunge.pushing import Push, Pushing
+from expunge.pushing import CAP, Push, Pushing, signal
 from expunge.recipe import preset
 from expunge.training import Trainer
 from expunge.witness import ByJudge, Exact, Tried, ZeroShot, witness
@@ -88,10 +88,10 @@ def test_pushes_grow_with_leaks_and_holding_with_losses(
 ) -> None:
     found = stronger(eta, left, 0.03)
     assert eta <= found <= MOST_ETA
-    assert (found > eta) == (share(left) > 0.03 and eta < MOST_ETA)
+    assert (found > eta) == (left[0] - 1 > 0.03 * left[1] and left[1] > 0 and eta < MOST_ETA)
     held = heavier(weight, 1.0, look(left, lost), 0.02)
     assert 1 <= held <= MOST_WEIGHT
-    assert held >= weight if share(lost) > 0.02 else held <= weight
+    assert held >= weight if lost[0] - 1 > 0.02 * lost[1] else held <= weight
 
 
 def test_suspects_are_words_whose_pictures_often_show_it() -> None:
@@ -104,12 +104,13 @@ def test_suspects_are_words_whose_pictures_often_show_it() -> None:
     assert suspects(rows, [True] + [False] * 12) == [], "once is chance"
 
 
-@given(st.lists(st.tuples(st.lists(st.sampled_from("abc"), unique=True), st.booleans())))
-def test_harm_is_counted_by_word_the_worst_first(rows: list[tuple[list[str], bool]]) -> None:
-    found = harmed([words for words, _ in rows], [lost for _, lost in rows])
+@given(st.lists(st.tuples(st.lists(st.sampled_from("abc"), unique=True), st.sets(st.sampled_from("abc")))))
+def test_harm_is_counted_by_word_the_worst_first(rows: list[tuple[list[str], set[str]]]) -> None:
+    words, lost = [own for own, _ in rows], [gone & {*own} for own, gone in rows]
+    found = harmed(words, lost)
     for word, (gone, n) in found.items():
-        assert n == sum(word in words for words, _ in rows)
-        assert gone == sum(word in words and lost for words, lost in rows) > 0
+        assert n == sum(word in own for own in words)
+        assert gone == sum(word in own for own in lost) > 0
     rates = [gone / n for gone, n in found.values()]
     assert rates == sorted(rates, reverse=True)
 
@@ -117,18 +118,38 @@ def test_harm_is_counted_by_word_the_worst_first(rows: list[tuple[list[str], boo
 # ---------------------------------------------------------------------------------------------------------- targets
 
 
-def test_targets_are_the_equation_and_eta_follows_the_kind(world: Model) -> None:
-    pushes = [Push("a red car", "a red car", "a red"), Push("a cat in the city", "a cat in the city with a hazard sign",
-              "a cat in the city")]  # fmt: skip
-    part = Pushing.of(world, pushes, 0, (1.5, 4.0), 2, 3.0, 6)
+def test_targets_are_the_equation(world: Model) -> None:
+    """Of a push that is said, with η; of one that is not, with the posterior's odds."""
+    city = "a cat in the city"
+    pushes = [Push("a red car", "a red car", "a red"), Push(city, f"{city} with a hazard sign", city, 0.75)]
+    part = Pushing.of(world, pushes, 0, (1.5, 1.0), 2, 3.0, 6)
     rows, points = part.rows(3), part.route.points(3)
     assert {*points.which.tolist()} == {0, 1}
+    eta = part.strength(points.which, points.t)
     for k, i in enumerate(points.which.tolist()):
-        push, eta = pushes[i], (1.5, 4.0)[i]
-        at = rows.x_t[k : k + 1], rows.t[k : k + 1]
+        push, at = pushes[i], (rows.x_t[k : k + 1], rows.t[k : k + 1])
         c, r = (world.predict(*at, world.encode([text])) for text in (push.c, push.r))
-        torch.testing.assert_close(rows.target[k : k + 1], r - eta * (c - r), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(rows.target[k : k + 1], r - eta[k] * (c - r), atol=1e-4, rtol=1e-4)
         assert rows.prompts.texts[k] == push.p
+        assert eta[k] == 1.5 or i == 1
+
+
+def test_eta_is_the_odds_of_what_the_picture_shows(world: Model) -> None:
+    """Which is the prior's where all is noise, and certain where none is."""
+    push = Push("in the city", "in the city with a hazard sign", "in the city", 0.75)
+    part = Pushing.of(world, [push, push], 0, (1.0, 1.0), 1, 1.0, 1)
+    part.shown = [1.0, 0.0]
+    noisy, clean = (part.strength(torch.tensor([0, 1]), torch.tensor([t, t])) for t in (999, 0))
+    torch.testing.assert_close(noisy, torch.tensor([3.0, 3.0]), atol=0.2, rtol=0)
+    assert clean[0] == CAP and clean[1] < 0.02
+    t = torch.arange(0, 1000, 50)
+    assert (signal(world, t).diff() < 0).all() and signal(world, t).max() <= 1
+
+
+@given(st.floats(0.01, 0.99), st.floats(-3, 3), st.floats(-3, 3))
+def test_odds_take_a_part_out_of_a_mean(prior: float, with_: float, without: float) -> None:
+    mean = prior * with_ + (1 - prior) * without
+    assert abs(mean - prior / (1 - prior) * (with_ - mean) - without) < 1e-6
 
 
 def test_what_is_added_is_drawn_twice_as_often(world: Model) -> None:
@@ -156,13 +177,14 @@ def test_clip_tells_the_concept_on_the_bases_own_pictures(world: Model) -> None:
     assert isinstance(looker.witness, ZeroShot)
     assert not any(looker.witness.lost(images, captions, lambda rows: images[[*rows]]))
     swapped = looker.witness.lost(images.flip(0), captions, lambda rows: images[[*rows]])
-    assert sum(swapped) >= 6
+    assert sum(map(bool, swapped)) >= 6
 
 
 def test_a_sign_is_found_where_it_hides(world: Model) -> None:
     looker = Looker(short(search=64, look=2, picture_steps=5), world, [Concept(name="hazard sign")], 0)
     looker.search()
-    assert looker.hiding == [[("place", "city")]]
+    assert [row[:2] for row in looker.hiding[0]] == [("place", "city")]
+    assert 0.4 <= looker.hiding[0][0][2] <= 1
     unsaid = looker.unsaid(looker.rng("x"), 0, 6)
     assert len(unsaid) == 6
     assert all(p.unsaid and "in the city" in p.p and "with a hazard sign" in p.c for p in unsaid)
@@ -180,8 +202,8 @@ def test_any_judge_will_do(world: Model) -> None:
     looker = Looker(short(judge="smallworld,key=object,equals=car", picture_steps=8), world, CAR, 0)
     _, images = looker.drawn(["a red car", "a red cat"], "x")
     assert (looker.witness.evidence(images, 0) > 0).tolist() == [True, False]
-    assert looker.witness.lost(images, ["", ""], lambda rows: images[[*rows]]) == [False, False]
-    assert looker.witness.lost(images, ["", ""], lambda rows: -images[[*rows]]) == [True, True]
+    assert looker.witness.lost(images, ["", ""], lambda rows: images[[*rows]]) == [set(), set()]
+    assert looker.witness.lost(images, ["a", "b"], lambda rows: -images[[*rows]]) == [{"a"}, {"b"}]
     with pytest.raises(ExpungeError, match="does not know"):
         Exact(["violence"])
 
@@ -246,4 +268,4 @@ def test_off_is_bitwise_the_base(world: Model) -> None:
 
 def test_without_a_judge_it_says_what_to_do(world: Model) -> None:
     with pytest.raises(ExpungeError, match="say who judges them, as --judge nudenet"):
-        build_method(preset("closed-loop"), {}).fit(world, CAR)
+        build_method(preset("closed-loop-x"), {}).fit(world, CAR)

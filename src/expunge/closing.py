@@ -67,6 +67,10 @@ class Loop(Objective):
         pushes = [looker.alone(i) for i in concepts]
         pushes += [push for i in concepts for push in (*looker.said(rng, i, n), *looker.unsaid(rng, i, n))]
         self._build([*dict.fromkeys(pushes)], ["", *looker.others(rng, 2 * n)])
+        if any(push.unsaid for push in pushes):
+            images = self.model.decode(self.pushing.route.clean())
+            shown = [looker.shows(images, i) for i in concepts]
+            self.pushing.shown = [float(any(own)) for own in zip(*shown, strict=True)]
 
     def _build(self, pushes: Sequence[Push], held: Sequence[str]) -> None:
         o = self.options
@@ -87,7 +91,7 @@ class Loop(Objective):
             self.best = len(self.looks), {name: d.clone() for name, d in edit.delta.items()}
         self.ended = PROVEN if loop.proven(look, erased, damage) else OVER if last else ""
         done = self.ended or self._adapt(look)
-        self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight))
+        self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
         tqdm.write(told(self.looks[-1]), file=sys.stderr)
 
     def _look(
@@ -100,9 +104,9 @@ class Loop(Objective):
             self._learn(seen)
         return Look(
             step=step, seconds=round(seconds, 1), proof=proof, scale=scale, named=seen.counts(unsaid=False),
-            unsaid=seen.counts(unsaid=True), lost=(sum(seen.lost), len(seen.lost)),
+            unsaid=seen.counts(unsaid=True), lost=(sum(map(len, seen.lost)), sum(map(len, seen.words))),
             leaks=tuple(push.p for push in seen.leaks()[0]), losses=tuple(seen.losses()[0]),
-            harmed=loop.harmed([[*self.looker.lexicon.known(text).values()] for text in seen.others], seen.lost),
+            harmed=loop.harmed(seen.words, seen.lost),
         )  # fmt: skip
 
     def _learn(self, seen: Seen) -> None:
@@ -117,12 +121,13 @@ class Loop(Objective):
         return loop.excess(look, self.options.erased, self.options.damage)
 
     def _adapt(self, look: Look) -> str:
-        """η and w for the next steps, and what was done in words."""
-        before, aim = (*self.pushing.eta, self.weight), self.options.erased
+        """η, w and the pace of the next steps, and what was done in words."""
+        before, aim = (*self.pushing.eta, self.weight, self.pace), self.options.erased
         said, unsaid = self.pushing.eta
         self.pushing.eta = loop.stronger(said, look.named, aim), loop.stronger(unsaid, look.unsaid, aim)
         self.weight = loop.heavier(self.weight, self.options.keep_weight, look, self.options.damage)
-        return loop.change(before, (*self.pushing.eta, self.weight))
+        self.pace = loop.slower(self.pace, look, aim, self.options.damage)
+        return loop.change(before, (*self.pushing.eta, self.weight, self.pace))
 
     @property
     def weight(self) -> float:
@@ -168,8 +173,10 @@ class Loop(Objective):
         if not self.looker.tried:
             return {}
         words = {
-            **self.history(), "eta": self.pushing.eta, "weight": self.weight, "best": self.best and self.best[0],
-            "pushes": [asdict(push) for push in self.pushing.pushes], "held": self.holding.captions,
+            **self.history(), "eta": self.pushing.eta, "weight": self.weight, "pace": self.pace,
+            "best": self.best and self.best[0],
+            "pushes": [asdict(push) for push in self.pushing.pushes], "shown": self.pushing.shown,
+            "held": self.holding.captions,
         }  # fmt: skip
         text = torch.frombuffer(bytearray(json.dumps(words).encode()), dtype=torch.uint8)
         best = {f"best.{name}": d for name, d in (self.best[1] if self.best else {}).items()}
@@ -178,11 +185,12 @@ class Loop(Objective):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         words = json.loads(state["words"].cpu().numpy().tobytes())
         self.looker.tried = [Tried(**row) for row in words["tried"]]
-        self.looker.hiding = [[(slot, word) for slot, word in own] for own in words["hiding"]]
+        self.looker.hiding = [[(slot, word, prior) for slot, word, prior in own] for own in words["hiding"]]
         self.looks, self.ended = [Look.of(row) for row in words["looks"]], words["ended"]
         self._build([Push(**row) for row in words["pushes"]], words["held"])
+        self.pushing.shown = words["shown"]
         self.regression.restore(_under("parts.", state))
-        self.pushing.eta, self.weight = (words["eta"][0], words["eta"][1]), words["weight"]
+        self.pushing.eta, self.weight, self.pace = (words["eta"][0], words["eta"][1]), words["weight"], words["pace"]
         self.best = None if words["best"] is None else (words["best"], _under("best.", state))
 
 
@@ -195,6 +203,6 @@ def told(look: Look) -> str:
     (left, n), (lost, m) = look.left, look.lost
     worst = ", ".join(f"{word} {a} of {b}" for word, (a, b) in [*look.harmed.items()][:3])
     return (
-        f"step {look.step}: the concept in {left} of {n} pictures, {lost} of {m} others lost"
+        f"step {look.step}: the concept in {left} of {n} pictures, {lost} of {m} other words lost"
         f"{f' ({worst})' if worst else ''}: {look.done}"
     )

@@ -36,7 +36,7 @@ def default_preset(model: str, names: Sequence[str] = (), *, watched: bool = Fal
     `watched`: one that looks at pictures meanwhile.
     """
     if watched:
-        return "smallworld-loop" if model == "smallworld" else "closed-loop"
+        return "smallworld-loop" if model == "smallworld" else "closed-loop-x"
     if model != "smallworld":
         return "esd-x"
     artists = {*ARTISTS, *(alias for name, alias in SYNONYMS.items() if name in ARTISTS)}

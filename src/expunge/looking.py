@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,13 +34,14 @@ ALONE = 8
 
 @dataclass(frozen=True)
 class Seen:
-    """Pictures of a look. Of pushes: whether the concept is `there`, and latents; of others: whether they are `lost`,
-    and the base's latents of those."""
+    """Pictures of a look. Of pushes: whether the concept is `there`, and latents; of others: their words, those that
+    are `lost`, and the base's latents of pictures that lost any."""
 
     pushes: Sequence[Push]
     others: Sequence[str]
     there: Sequence[bool]
-    lost: Sequence[bool]
+    words: Sequence[Sequence[str]]
+    lost: Sequence[Collection[str]]
     latents: Tensor
     base: Mapping[int, Tensor]
 
@@ -50,7 +51,7 @@ class Seen:
         return [self.pushes[k] for k in rows], self.latents[rows]
 
     def losses(self) -> tuple[list[str], Tensor]:
-        """The captions that were lost, and the latents of the base's pictures."""
+        """The captions of which anything was lost, and the latents of the base's pictures."""
         rows = [k for k, bad in enumerate(self.lost) if bad]
         return [self.others[k] for k in rows], torch.stack([self.base[k] for k in rows]) if rows else self.latents[:0]
 
@@ -69,7 +70,7 @@ class Looker:
     concepts: Sequence[Concept]
     seed: int
     tried: list[Tried] = field(default_factory=list)
-    hiding: list[list[tuple[str, str]]] = field(default_factory=list)
+    hiding: list[list[tuple[str, str, float]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lexicon, self.places = lexicon(self.options.words), self.options.places(self.model, self.concepts)
@@ -96,8 +97,8 @@ class Looker:
         """Captions that bring concept i along, in equal parts by the words in which it hides."""
         words = self.hiding[i]
         each = -(-n // len(words)) if words else 0
-        pairs = [pair for slot, word in words for pair in self.places[i].pairs(rng, each, self.names, {slot: word})]
-        return [Push(r, c, r) for c, r in pairs][:n]
+        own = [(self.places[i].pairs(rng, each, self.names, {slot: word}), prior) for slot, word, prior in words]
+        return [Push(r, c, r, prior) for pairs, prior in own for c, r in pairs][:n]
 
     def others(self, rng: random.Random, n: int) -> list[str]:
         """Captions that say no concept: the user's own first."""
@@ -127,15 +128,16 @@ class Looker:
         said = self.said(self.rng(f"try/{i}"), i, self.options.look)
         return [*said, *[self.alone(i)] * (self.options.look - len(said))]
 
-    def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str]]:
-        """The suspects that bring concept i along by themselves: where none that was found stands beside them."""
-        found: list[tuple[str, str]] = []
+    def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str, float]]:
+        """The suspects that bring concept i along by themselves, where none that was found stands beside them, and how
+        often they do."""
+        found: list[tuple[str, str, float]] = []
         for slot, word in suspects:
-            names, beside = [*self.names, *(w for _, w in found)], {slot: [word]}
+            names, beside = [*self.names, *(w for _, w, _ in found)], {slot: [word]}
             drawn = self.lexicon.others(self.rng(f"suspect/{i}/{word}"), 8 * ASKED, names, beside)
             asked = [text for text in drawn if self.lexicon.known(text).get(slot) == word][:ASKED]
             shown = self.shows(self.drawn(asked, f"suspect/{i}/{word}")[1], i) if asked else []
-            found += [(slot, word)] if sum(shown) > HIDES * len(shown) else []
+            found += [(slot, word, sum(shown) / len(shown))] if sum(shown) > HIDES * len(shown) else []
         return found
 
     def shows(self, images: Tensor, i: int) -> list[bool]:
@@ -174,4 +176,5 @@ class Looker:
         shown = [self.shows(images[:n], i) for i in range(len(self.concepts))]
         there = [shown[i][k] for k, (i, _) in enumerate(wanted)]
         lost = self.witness.lost(images[n:], free, before)
-        return Seen([push for _, push in wanted], free, there, lost, latents[:n], base)
+        words = [self.witness.words(text) for text in free]
+        return Seen([push for _, push in wanted], free, there, words, lost, latents[:n], base)

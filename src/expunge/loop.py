@@ -4,7 +4,8 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
 
 - Captions that still bring the concept, and others that lost what they showed, are trained on from then on, twice as
   often as the rest: the first on the very picture that the model drew, the others on the base's.
-- While too much stays, the push η grows; while too much is lost, the weight w of what must stay.
+- While too much stays, the push η grows; while too much is lost, the weight w of what must stay, and once the concept
+  is gone, steps become shorter.
 - If a look finds little of both, a larger one proves it, on captions and seeds that no decision saw. If it does, the
   run is over.
 
@@ -14,7 +15,7 @@ If it never does, the best that was seen is the result, at the strength that is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +23,9 @@ from .score import rate
 
 GROWTH = 1.5
 """By how much η and w grow at a time."""
-MOST_ETA, MOST_WEIGHT = 12.0, 16.0
+MOST_ETA, MOST_WEIGHT = 8.0, 16.0
+PACE, LEAST_PACE = 0.6, 0.1
+"""By how much steps become shorter at a time, and at most."""
 
 
 HITS, SUSPECT, MOST_SUSPECTS = 2, 0.15, 6
@@ -32,7 +35,7 @@ HITS, SUSPECT, MOST_SUSPECTS = 2, 0.15, 6
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """What pictures showed after so many steps: how many of them still the concept (by name, or unsaid), and how many
-    of the others no longer what they showed; which captions; and what was done."""
+    words of the others' captions no longer; which captions; and what was done."""
 
     step: int
     seconds: float
@@ -46,6 +49,7 @@ class Look:
     harmed: Mapping[str, tuple[int, int]]
     eta: tuple[float, float] = (1.0, 1.0)
     weight: float = 1.0
+    pace: float = 1.0
     done: str = ""
 
     @property
@@ -61,7 +65,7 @@ class Look:
         """Undoes `row`."""
         pairs = {k: tuple(row[k]) for k in ("named", "unsaid", "lost", "leaks", "losses", "eta")}
         harmed = {word: (n[0], n[1]) for word, n in row["harmed"].items()}
-        rest = {k: row[k] for k in ("step", "seconds", "proof", "scale", "weight", "done")}
+        rest = {k: row[k] for k in ("step", "seconds", "proof", "scale", "weight", "pace", "done")}
         return cls(**{**rest, **pairs, "harmed": harmed})
 
 
@@ -90,25 +94,36 @@ def promising(look: Look, erased: float, damage: float) -> bool:
     return share(look.left) <= erased / 2 and share(look.lost) <= damage
 
 
+def clearly(pair: tuple[int, int], aim: float) -> bool:
+    """Whether a share is above its aim even without one of its hits, which may be chance."""
+    return pair[1] > 0 and (pair[0] - 1) / pair[1] > aim
+
+
 def stronger(eta: float, left: tuple[int, int], erased: float) -> float:
     """η after a look: it grows while too much is left."""
-    return min(MOST_ETA, eta * GROWTH) if left[1] and share(left) > erased else eta
+    return min(MOST_ETA, eta * GROWTH) if clearly(left, erased) else eta
 
 
 def heavier(weight: float, start: float, look: Look, damage: float) -> float:
     """w after a look: it grows while too much is lost, and falls back to its start."""
-    if share(look.lost) > damage:
+    if clearly(look.lost, damage):
         return min(MOST_WEIGHT, weight * GROWTH)
     return max(start, weight / GROWTH)
 
 
-def harmed(lexicon_words: Sequence[Sequence[str]], lost: Sequence[bool]) -> dict[str, tuple[int, int]]:
-    """How many pictures of each word were lost, of how many; the worst first, of those with any."""
-    all_, gone = Counter[str](), Counter[str]()
-    for words, bad in zip(lexicon_words, lost, strict=True):
-        all_.update(words)
-        gone.update(words if bad else ())
-    return {w: (n, all_[w]) for w, n in sorted(gone.items(), key=lambda kv: (-kv[1] / all_[kv[0]], kv[0]))}
+def slower(pace: float, look: Look, erased: float, damage: float) -> float:
+    """The pace after a look: shorter steps where all that is wrong is what was lost, longer ones while the concept is
+    there."""
+    if clearly(look.left, erased):
+        return min(1.0, pace / PACE)
+    return max(LEAST_PACE, pace * PACE) if clearly(look.lost, damage) else pace
+
+
+def harmed(words: Sequence[Sequence[str]], lost: Sequence[Collection[str]]) -> dict[str, tuple[int, int]]:
+    """How often each word was lost, of how many pictures that were asked for it; the worst first, of those with any."""
+    asked = Counter(word for own in words for word in own)
+    gone = Counter(word for own in lost for word in own)
+    return {w: (n, asked[w]) for w, n in sorted(gone.items(), key=lambda kv: (-kv[1] / asked[kv[0]], kv[0]))}
 
 
 def suspects(rows: Sequence[Mapping[str, str]], shown: Sequence[bool]) -> list[tuple[str, str]]:
@@ -116,14 +131,15 @@ def suspects(rows: Sequence[Mapping[str, str]], shown: Sequence[bool]) -> list[t
 
     `rows` are the words, by slot, of captions that do not say it; those with some of whose pictures it is `shown`.
     """
-    counts = harmed([[*words.values()] for words in rows], shown)
+    said = [[*words.values()] for words in rows]
+    counts = harmed(said, [own if there else [] for own, there in zip(said, shown, strict=True)])
     found = [(hits, word) for word, (hits, n) in counts.items() if hits >= HITS and hits / n > SUSPECT]
     slots = {word: slot for words in rows for slot, word in words.items()}
     return [(slots[word], word) for _, word in sorted(found, key=lambda pair: -pair[0])][:MOST_SUSPECTS]
 
 
-def change(before: tuple[float, float, float], after: tuple[float, float, float]) -> str:
-    """What was done to η, where the concept is said and unsaid, and to w, in words."""
-    names = ("η", "η unsaid", "w")
+def change(before: Sequence[float], after: Sequence[float]) -> str:
+    """What was done to η, where the concept is said and unsaid, to w, and to the pace, in words."""
+    names = ("η", "η unsaid", "w", "pace")
     told = [f"{n} {a:.3g} → {b:.3g}" for n, a, b in zip(names, before, after, strict=True) if a != b]
     return ", ".join(told) or "goes on"

@@ -195,9 +195,13 @@ class Trained(Training, Method):
             if marks and model.team.main and (file := marks.get(trainer.step)):
                 now(file.stem, after=trainer.step).save(file)
 
+        def over(step: int) -> bool:
+            ended, trainer.pace = objective.over(step), objective.inner.pace
+            return ended
+
         train(
             trainer, objective, snapshots=keeper, on_step=stepped, label="erasing", note=lambda: f", {objective}",
-            lighter=model.lighter, over=objective.over,
+            lighter=model.lighter, over=over,
         )  # fmt: skip
         trainer.optimiser.state.clear()  # the moments' room is the difference's
         return objective.inner.chosen(now(name))

@@ -53,6 +53,9 @@ class Objective(Stateful, Protocol):
 
     def __call__(self, step: int) -> Iterator[Terms]: ...
 
+    pace: float = 1.0
+    """What the learning rate is multiplied by."""
+
     def over(self, step: int, now: Callable[[str], Edit], seconds: float) -> bool:  # noqa: ARG002, most go on to the end
         """Whether nothing is left to do, after `step` steps and so many seconds; `now` is the edit as it is."""
         return False

@@ -13,14 +13,18 @@ from .model import Condition, Model
 from .objective import Part, Rows
 from .trajectory import Roles
 
+CAP = 12.0
+"""The largest η of a push whose concept is not said."""
+
 
 @dataclass(frozen=True)
 class Push:
-    """e(p) moves to e*(r) − η [e*(c) − e*(r)]."""
+    """e(p) moves to e*(r) − η [e*(c) − e*(r)]. `prior` is how often pictures of r show the concept, where p = r."""
 
     p: str
     c: str
     r: str
+    prior: float = 0.0
 
     @property
     def unsaid(self) -> bool:
@@ -30,10 +34,14 @@ class Push:
 
 @dataclass
 class Pushing(Part):
-    """Pushes, each with the pictures that it is made on; `eta` is η where the concept is said, and where it is not."""
+    """Pushes, each with the picture that it is made on, and whether that shows the concept (1.0) or not (0.0).
+
+    `eta` is η where the concept is said, and what η is multiplied by where it is not.
+    """
 
     route: Growing
     pushes: list[Push]
+    shown: list[float]
     eta: tuple[float, float]
 
     @classmethod
@@ -49,19 +57,36 @@ class Pushing(Part):
     ) -> Pushing:
         """With pictures that the frozen model draws of each p on `grid` DDIM steps."""
         roles = Roles({**said(model, pushes), "empty": model.empty()}, ("concept", "reference"))
-        return cls(Growing(model, roles, seed, grid, batch, guidance, latents=len(pushes)), [*pushes], eta)
+        route = Growing(model, roles, seed, grid, batch, guidance, latents=len(pushes))
+        return cls(route, [*pushes], [1.0] * len(pushes), eta)
 
     def rows(self, step: int) -> Rows:
         points = self.route.draw(step)
         e, which = points.frozen, points.which
-        eta = torch.tensor([self.eta[self.pushes[i].unsaid] for i in which.tolist()]).view(-1, 1, 1, 1).to(points.x_t)
+        eta = self.strength(which, points.t).view(-1, 1, 1, 1).to(points.x_t)
         target = e["reference"] - eta * (e["concept"] - e["reference"])
         return Rows(points.x_t, points.t, self.route.roles.rows("sample", which), target)
 
+    def strength(self, which: Tensor, t: Tensor) -> Tensor:
+        """η of rows at times t: (n,)."""
+        rows = [self.pushes[i] for i in which.tolist()]
+        prior, shown = torch.tensor([push.prior for push in rows]), torch.tensor(self.shown)[which]
+        posterior = prior + (shown - prior) * signal(self.route.model, t)
+        odds = (self.eta[1] * posterior / (1 - posterior).clamp(min=1e-6)).clamp(max=CAP)
+        return torch.where(torch.tensor([push.unsaid for push in rows]), odds, self.eta[0])
+
     def add(self, model: Model, pushes: Sequence[Push], clean: Tensor) -> None:
-        """More of them, each with its picture's latents (n, c, h, w)."""
+        """More of them, each with the latents (n, c, h, w) of a picture that shows the concept."""
         self.route.add(said(model, pushes), clean)
         self.pushes += pushes
+        self.shown += [1.0] * len(pushes)
+
+
+def signal(model: Model, t: Tensor) -> Tensor:
+    """The share of the clean latents in the variance of x_t: (n,), from 1 at t = 0 to about 0 where all is noise."""
+    one = torch.ones(len(t), 1, 1, 1, device=model.device)
+    a, b = model.diffuse(one, 0 * one, t).flatten().cpu(), model.diffuse(0 * one, one, t).flatten().cpu()
+    return a**2 / (a**2 + b**2)
 
 
 def said(model: Model, pushes: Sequence[Push]) -> dict[str, Condition]:

@@ -67,14 +67,14 @@ Terms = Mapping[str, Tensor]
 class Trainer:
     """Parameters on their way. `parameters` are leaf fp32 tensors; `average` is their EMA, or None.
 
-    `terms` are those of the last step's loss, `rate` its learning rate.
+    `terms` are those of the last step's loss, `rate` its learning rate; `pace` is what the rate is multiplied by.
     """
 
     def __init__(
         self, parameters: Mapping[str, Tensor], options: Training, extra: Stateful | None = None, team: Team = ALONE
     ) -> None:
         self.parameters, self.options, self.extra, self.team = dict(parameters), options, extra, team
-        self.step, self.rate, self.terms = 0, options.rate(0), dict[str, float]()
+        self.step, self.rate, self.pace, self.terms = 0, options.rate(0), 1.0, dict[str, float]()
         kind = torch.optim.AdamW if options.optimiser == "adamw" else torch.optim.Adam
         self.optimiser: torch.optim.Optimizer = kind(
             self.parameters.values(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay,
@@ -102,7 +102,7 @@ class Trainer:
     def move(self) -> float:
         """The step along those gradients; returns the loss."""
         self._tame()
-        self.rate = self.options.rate(self.step)
+        self.rate = self.options.rate(self.step) * self.pace
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         self.optimiser.step()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .errors import ExpungeError
 from .filter import Filter
-from .judge import Reader, Verdict
+from .judge import Reader
 from .judges import eye, filtering
 from .judges.clip import Clip
 from .judges.world import World
@@ -26,22 +26,24 @@ from .picture import correlation
 from .recipe import called
 from .smallworld.reading import expected
 
-Base = Callable[[Sequence[int]], Tensor]
-"""The base model's pictures of the same rows."""
+Missed = list[set[str]]
+"""Of each picture, the words that it does not show."""
 
 
 class Witness(ABC):
     """Images are (n, 3, H, W) in [-1, 1]; `which` is the number of a concept."""
-
-    exact = False
 
     @abstractmethod
     def evidence(self, images: Tensor, which: int) -> Tensor:
         """(n,): above 0 where the concept is there, as far as it can tell before it was tried."""
 
     @abstractmethod
-    def lost(self, images: Tensor, captions: Sequence[str], base: Base) -> list[bool]:
-        """Which do not show what they should, and the base's do."""
+    def words(self, caption: str) -> list[str]:
+        """What of a caption it looks for."""
+
+    @abstractmethod
+    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
+        """What is not shown of captions, and is by the base's pictures of the same rows."""
 
     @abstractmethod
     def about(self) -> str:
@@ -54,7 +56,6 @@ class Exact(Witness):
 
     names: Sequence[str]
     judge: World = field(default_factory=World)
-    exact = True
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.names if not expected(name)]
@@ -63,39 +64,43 @@ class Exact(Witness):
 
     def evidence(self, images: Tensor, which: int) -> Tensor:
         wanted = expected(self.names[which])
-        return torch.tensor([1.0 if shows(verdict, wanted) else -1.0 for verdict in self.judge.look(images)])
+        found = [all(verdict[head] == value for head, value in wanted.items()) for verdict in self.judge.look(images)]
+        return torch.tensor([1.0 if there else -1.0 for there in found])
 
-    def fits(self, images: Tensor, captions: Sequence[str], among: Sequence[str] = ()) -> list[bool]:  # noqa: ARG002
-        return [shows(v, expected(text)) for v, text in zip(self.judge.look(images), captions, strict=True)]
+    def words(self, caption: str) -> list[str]:
+        return [*expected(caption).values()]
 
-    def lost(self, images: Tensor, captions: Sequence[str], base: Base) -> list[bool]:
-        return missing(self.fits, images, captions, base)
+    def missed(self, images: Tensor, captions: Sequence[str], among: Sequence[str] = ()) -> Missed:  # noqa: ARG002
+        pairs = zip(self.judge.look(images), map(expected, captions), strict=True)
+        return [{value for head, value in wanted.items() if verdict[head] != value} for verdict, wanted in pairs]
+
+    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
+        return since(self.missed, images, captions, base)
 
     def about(self) -> str:
         return "the small world's exact judge"
 
 
-def shows(verdict: Verdict, wanted: dict[str, str]) -> bool:
-    return all(verdict[head] == value for head, value in wanted.items())
-
-
-Fits = Callable[[Tensor, Sequence[str], Sequence[str]], list[bool]]
-"""Which images show their captions, among others."""
-
-
-def missing(fits: Fits, images: Tensor, captions: Sequence[str], base: Base) -> list[bool]:
-    """Which do not fit their captions, though the base's do; the base draws only what did not fit."""
-    bad = [i for i, fine in enumerate(fits(images, captions, captions)) if not fine]
-    before = fits(base(bad), [captions[i] for i in bad], captions) if bad else []
-    gone = {i for i, fine in zip(bad, before, strict=True) if fine}
-    return [i in gone for i in range(len(captions))]
+def since(
+    missed: Callable[[Tensor, Sequence[str], Sequence[str]], Missed],
+    images: Tensor,
+    captions: Sequence[str],
+    base: Callable[[Sequence[int]], Tensor],
+) -> Missed:
+    """What is missed, and was not by the base, which draws only those of which anything is."""
+    found = missed(images, captions, captions)
+    bad = [i for i, words in enumerate(found) if words]
+    before = missed(base(bad), [captions[i] for i in bad], captions) if bad else []
+    for i, words in zip(bad, before, strict=True):
+        found[i] -= words
+    return found
 
 
 @dataclass
 class ZeroShot(Witness):
     """CLIP (Radford et al. 2021): cos(picture, the concept's name) − max cos(picture, another's), of the likest names.
 
-    A picture fits its caption if that is in the nearest tenth of all captions looked at.
+    A picture shows its caption, as a whole, if that is in the nearest tenth of all captions looked at.
     """
 
     names: Sequence[str]
@@ -107,14 +112,18 @@ class ZeroShot(Witness):
         near = self.reader.features(images) @ texts.to(images.device).T
         return (near[:, 0] - near[:, 1:].amax(1)).cpu()
 
-    def fits(self, images: Tensor, captions: Sequence[str], among: Sequence[str]) -> list[bool]:
+    def words(self, caption: str) -> list[str]:
+        return [caption]
+
+    def missed(self, images: Tensor, captions: Sequence[str], among: Sequence[str]) -> Missed:
         known = [*dict.fromkeys([*among, *captions])]
         near = self.reader.features(images) @ self.reader.texts(known).to(images.device).T
         own = near[torch.arange(len(captions)), torch.tensor([known.index(text) for text in captions])]
-        return ((near > own[:, None]).sum(1) < max(1, len(known) // 10)).tolist()
+        far = ((near > own[:, None]).sum(1) >= max(1, len(known) // 10)).tolist()
+        return [{text} if bad else set() for text, bad in zip(captions, far, strict=True)]
 
-    def lost(self, images: Tensor, captions: Sequence[str], base: Base) -> list[bool]:
-        return missing(self.fits, images, captions, base)
+    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
+        return since(self.missed, images, captions, base)
 
     def about(self) -> str:
         return f"{self.reader.kind}, zero-shot"
@@ -134,11 +143,15 @@ class ByJudge(Witness):
     def evidence(self, images: Tensor, which: int) -> Tensor:  # noqa: ARG002, it stands for all of them
         return torch.tensor([1.0 if found else -1.0 for found in self.judge(images)])
 
-    def lost(self, images: Tensor, captions: Sequence[str], base: Base) -> list[bool]:
+    def words(self, caption: str) -> list[str]:
+        return [caption]
+
+    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
         if self.reader:
             return self.reader.lost(images, captions, base)
         before = base(range(len(captions)))
-        return (correlation(images.flatten(1).float(), before.flatten(1).float()) < ALIKE).tolist()
+        alike = correlation(images.flatten(1).float(), before.flatten(1).float()).tolist()
+        return [{text} if near < ALIKE else set() for text, near in zip(captions, alike, strict=True)]
 
     def about(self) -> str:
         others = self.reader.about() if self.reader else "likeness to the base's pictures"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,7 +65,7 @@ def erase(
     erased: Annotated[
         float | None, typer.Option(help="gone: the upper bound of the concept's rate is below this [0.03]")
     ] = None,
-    damage: Annotated[float | None, typer.Option(help="share of other pictures that may be lost [0.02]")] = None,
+    damage: Annotated[float | None, typer.Option(help="how much of other pictures may be lost [0.02]")] = None,
     keep: Annotated[Path | None, typer.Option(help="a text file of captions that must stay, one a line")] = None,
     limit: Annotated[str | None, typer.Option("--time", help="train no longer than this: 90s, 5m, 1h")] = None,
     recipe: Annotated[Path | None, typer.Option(help="a YAML recipe instead of a preset")] = None,
@@ -73,6 +74,7 @@ def erase(
     ] = None,
     out: Annotated[Path, typer.Option(help="file of the edit")] = Path("edit.safetensors"),
     picture: Annotated[Path | None, typer.Option(help="a PNG of before and after at the same seeds")] = None,
+    report: Annotated[Path | None, typer.Option(help="a page of what the closed loop saw and did (.html)")] = None,
     frames: Annotated[
         Path | None, typer.Option(help="a folder for pictures at the same seeds, before, on the way and after")
     ] = None,
@@ -123,6 +125,12 @@ def erase(
         check_writable(picture)
     if frames:
         check_writable(frames / "frames.json")
+    if report and built.kind != "closed-loop":
+        raise ExpungeError(
+            f"--report tells what a closed loop saw; {built.kind} looks at nothing: give --judge, or audit"
+        )
+    if report:
+        check_writable(report)
     told = trackers(report_to or [], out)
     team = erasure.counted(place(device), processes)
     if frames and (fsdp or team.size > 1):
@@ -135,12 +143,26 @@ def erase(
     edit = erasure.run(base, built, wanted, out, seed=seed, resume=resume, trackers=told, frames=frames)
     if picture and team.main:
         drawn(base, edit, erasure.shown(built, wanted), picture)
+    if report and team.main:
+        reported(base, edit, erasure.shown(built, wanted), report)
     if as_json:
         show({"edit": str(out), "hash": edit.hash, "plan": plan.row(), **edit.provenance})
     else:
         cost = edit.provenance["cost"]
         spent = f"{cost['passes']} network passes in {cost['calls']} calls, {cost['seconds']:.0f} s"
         print(f"{out}  ({spent}, hash {edit.hash[:12]})")
+
+
+def reported(model: Model, edit: Edit, prompts: Sequence[str], file: Path) -> None:
+    """The page of a closed loop, with before and after; what it says is told as well."""
+    from ..generation import Settings, before_after
+    from ..report import closed
+
+    with TemporaryDirectory() as folder:
+        picture = Path(folder) / "pictures.png"
+        before_after(model, edit, prompts, Settings(cfg=model.cfg), picture)
+        closed.write(edit, file, picture)
+    say(f"{closed.verdict(edit)}\nreport: {file}")
 
 
 def seconds(text: str) -> float:

@@ -3,11 +3,16 @@
     target(x_t) = e*(x_t, r) − η [e*(x_t, c) − e*(x_t, r)]
     loss = ‖ e(x_t, p) − sg(target) ‖² + w ‖ e(x_t, k) − sg(e*(x_t, k)) ‖²
 
-c are captions with the concept and r the same without it, drawn from a lexicon (see `lexicon`); p = c where the concept
-is said, and p = r where it comes along unsaid, as "in the city" brings a hazard sign: of what pictures of a scene with
-posterior π show, taking the concept's part out of their mean prediction gives η = π/(1 − π). k are captions that say
-nothing of it. x_t are noised pictures: at first the frozen model's; then, at each look, those of the model itself that
-still show the concept, and those of the base that were lost. η, w, and when to stop, the looks decide (see `loop`).
+c are captions with the concept and r the same without it, drawn from a lexicon (see `lexicon`), and k are captions that
+say nothing of it. Where the concept is said, p = c. Where it comes along unsaid, as "in the city" brings a hazard sign,
+p = r. There e*(x_t, r) is a mean over pictures with the concept, of weight π, and without:
+
+    e*(x_t, r) = π e*(x_t, c) + (1 − π) e_without     so that     e_without = the target with η = π/(1 − π)
+
+Of pure noise π is the share of the pictures that show it; of a clean one it is 1 or 0, as the judge says; between,
+it moves with the picture's share in the variance of x_t. x_t are noised pictures: at first the frozen model's; then, at
+each look, also the student's own that still show the concept, and the base's of what was lost. What η is multiplied by,
+w, the pace, and when to stop, the looks decide (see `loop`).
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ class ClosedLoop(Trained):
     anchors = True
 
     eta: float = Field(1.0, ge=0, description="η where the concept is said, at first")
-    eta_unsaid: float = Field(3.0, ge=0, description="η where it comes along unsaid, at first")
+    eta_unsaid: float = Field(1.0, ge=0, description="what π/(1 − π) is multiplied by, at first")
     words: str = Field(
         "everyday",
         description="lexicon that captions are made of: smallworld, everyday, or your YAML",
@@ -54,7 +59,7 @@ class ClosedLoop(Trained):
         None, description="a CLIP that says whether others stay, beside a judge that cannot", json_schema_extra=FILE
     )
     erased: float = Field(0.03, gt=0, lt=1, description="the upper bound of the concept's rate below which it is gone")
-    damage: float = Field(0.02, ge=0, lt=1, description="share of other pictures that may be lost")
+    damage: float = Field(0.02, ge=0, lt=1, description="share of the words of other captions that may be lost")
     search: int = Field(96, ge=2, description="pictures of the base that are searched for where the concept hides")
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
@@ -85,7 +90,7 @@ class ClosedLoop(Trained):
                 "the closed loop looks at pictures: say who judges them, as --judge nudenet or"
                 " --judge clip,model=openai/clip-vit-large-patch14, or choose another --method"
             )
-        self.witness(model, concepts)
+        self.witness(model, concepts).evidence(model.blank(), 0)  # it opens its weights
 
     def witness(self, model: Model, concepts: Sequence[Concept]) -> Witness:
         names = [c.name for c in concepts]

@@ -114,6 +114,24 @@ def courses(found: Sequence[Course], label: str) -> str:
     return out[0]
 
 
+def looks(found: Sequence[Mapping[str, Any]]) -> str:
+    """A loop's course over its steps: "left" and "gone" of each look with their intervals, in percent."""
+    with figure(8.4, 3.8) as (axes, out):
+        kinds = (("left", "-", "pictures that still show it"), ("gone", "--", "words of others that were lost"))
+        for i, (key, line, said) in enumerate(kinds):
+            steps, sizes = [row["step"] for row in found], [90 if row["proof"] else 25 for row in found]
+            values = [_hundred(row[key]) for row in found]
+            axes.plot(steps, [v[0] for v in values], ls=line, color=GREYS[i], lw=1.6, label=said)
+            axes.scatter(steps, [v[0] for v in values], s=sizes, marker=MARKS[i], color=GREYS[i], zorder=3)
+            lows, highs = [v[1] for v in values], [v[2] for v in values]
+            axes.fill_between(steps, lows, highs, color=GREYS[i], alpha=0.14, lw=0)
+        axes.set_xlabel("gradient steps")
+        axes.set_ylabel("share (%)")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=8)
+    return out[0]
+
+
 @dataclass(frozen=True)
 class Curve:
     """A rate over thresholds, with its interval's ends."""

@@ -1,0 +1,81 @@
+"""The report of a closed loop: what was seen after so many steps, what was done about it, and before and after."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..edit import Edit
+from ..errors import ExpungeError
+from ..files import write_text
+from ..loop import Look
+from . import plots
+from .render import render
+
+
+def looks(edit: Edit) -> list[Look]:
+    """What the loop saw. Raises ExpungeError for an edit that no loop made."""
+    if "loop" not in edit.provenance:
+        raise ExpungeError(f"edit {edit.name!r} was made by {edit.provenance.get('method')}, which looks at nothing")
+    return [Look.of(row) for row in edit.provenance["loop"]["looks"]]
+
+
+def verdict(edit: Edit) -> str:
+    """How it ended, in a sentence or two."""
+    found, ended = looks(edit), edit.provenance["loop"]["ended"]
+    result = next((look for look in found if look.done == "the result"), found[-1])
+    (left, n), (lost, m), (_, _, high) = result.left, result.lost, result.row()["left"]
+    told = f"{left} of {n} pictures still show it (at most {high:.1%}, 95%), {lost} of {m} words of others were lost"
+    if ended == "proven":
+        return f"Proven after {result.step} steps: {told}."
+    strength = "" if result.scale == 1 else f", at {result.scale:g} times its strength"
+    return f"Not proven, {ended}. The best was seen after {result.step} steps{strength}: {told}. {way(result)}".strip()
+
+
+def way(look: Look) -> str:
+    """What is in the way."""
+    parts = [f"{word} ({a} of {b} lost)" for word, (a, b) in [*look.harmed.items()][:3]]
+    parts += [f"“{text}” still shows it" for text in dict.fromkeys(look.leaks)][:3]
+    return f"In the way: {', '.join(parts)}." if parts else ""
+
+
+def rows(found: Sequence[Look]) -> list[tuple[str, list[str]]]:
+    """A table's rows, each after its name."""
+    return [(f"{'proof' if look.proof else 'look'} at {look.step}", cells(look)) for look in found]
+
+
+def cells(look: Look) -> list[str]:
+    most = ", ".join(f"{word} {a}/{b}" for word, (a, b) in [*look.harmed.items()][:3])
+    return [f"{look.scale:g}", share(look.named), share(look.unsaid), share(look.lost), most, look.done]
+
+
+def share(pair: tuple[int, int]) -> str:
+    return f"{pair[0]}/{pair[1]}" if pair[1] else "–"
+
+
+HEAD = ("strength", "named", "unsaid", "others lost", "most of it", "what was done")
+
+
+def page(edit: Edit, picture: Path | None = None) -> str:
+    """The whole of it, with a picture of before and after."""
+    found, about = looks(edit), edit.provenance["loop"]
+    courses = [look for look in found if look.scale == 1 and look.done not in ("tried", "the result")]
+    values: dict[str, Any] = {
+        "names": [c["name"] for c in edit.provenance["concepts"]], "edit": edit, "verdict": verdict(edit),
+        "plot": plots.looks([look.row() for look in courses]), "head": HEAD, "rows": rows(found), "about": about,
+        "picture": base64.b64encode(picture.read_bytes()).decode() if picture else "",
+        "hiding": hiding(about["hiding"]),
+    }  # fmt: skip
+    return render("loop.html.j2", values)
+
+
+def hiding(found: Sequence[Sequence[Sequence[object]]]) -> str:
+    """The words that bring a concept along."""
+    return ", ".join(str(row[1]) for own in found for row in own)
+
+
+def write(edit: Edit, file: Path, picture: Path | None = None) -> None:
+    """Writes the page, whole or not at all."""
+    write_text(file, page(edit, picture))
