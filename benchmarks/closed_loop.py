@@ -4,11 +4,11 @@
     python benchmarks/closed_loop.py --out FILE.jsonl --show
 
 Each concept is erased from each seed by the preset smallworld-loop, and judged on seeds that the loop never saw, and by
-synonyms that it never read; the base is judged on the same. A line of the file is one erasure, so a run goes on where it
-was left. --show prints the table, of all seeds together: what the concept's name, its synonym and what brings it along
-still show; the mean of all others; the worst of them; collapsed pictures; seconds of the slowest. Aims: gone to 1% with
-an upper bound of 3%, the mean of the others within 2 points of the base, the worst within 5, none collapsed, 3 minutes on
-two cores.
+synonyms that it never read; the base is judged on the same. A line of the file is one erasure, so a run goes on where
+it was left. --show prints the table, of all seeds together: what the concept's name, its synonym and what brings it
+along still show; the mean of all others; the worst of them; collapsed pictures; seconds of the slowest. Aims: gone to
+1% with an upper bound of 3%, the mean of the others within 2 points of the base, the worst within 5, none collapsed,
+3 minutes on two cores.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from expunge.recipe import preset, preset_names
 from expunge.scope import SCOPES, select
 from expunge.steering import Steering
 from expunge.trajectory import Fresh, Pool, Roles
-from tiny import FAMILIES, VARIANTS, build
+from tiny import FAMILIES, VARIANTS, build, watched
 
 CAT = [Concept(name="red cat")]
 TOKENIZERS = {
@@ -201,7 +201,7 @@ def test_the_pipelines_own_schedule(model: Model, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.kind)
 def test_every_trained_method_lowers_its_objective(model: Model, method: type[Trained]) -> None:
     """On points it never trained on. Ablation's target, the student's own, runs away where weights are random."""
-    own = {"variant": "noise"} if method.kind == "ablation" else {}
+    own = {"variant": "noise"} if method.kind == "ablation" else watched(method) and {**watched(method), "every": 100}
     chosen = method(steps=40, grid=3, batch=4, lr=3e-4, **own)  # type: ignore[arg-type, call-arg]
     concepts = INTO if method.anchors else CAT
     edit = chosen.fit(model, concepts)
@@ -243,8 +243,7 @@ def test_ablation_draws_the_concept_to_its_anchor(model: Model) -> None:
 
 SMALL: dict[str, Any] = {
     "steps": 1, "grid": 2, "batch": 2, "images": 2, "latents": 2, "warmup": 0, "keep_grid": 2, "keep": (),
-    "contexts": (), "implied": (), "judge": "clip", "search": 2, "look": 2, "proof": 2, "captions": 1, "every": 1,
-    "picture_steps": 1,
+    "contexts": (), "implied": (), **watched(METHODS["closed-loop"]),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from expunge.model import Model
 from expunge.objective import around
 
 CAT, INTO = [Concept(name="grumpy cat")], [Concept(name="grumpy cat", anchor="cat")]
-TRAINED = [m for m in METHODS.values() if issubclass(m, Trained)]
+TRAINED = [m for m in METHODS.values() if issubclass(m, Trained) and m.kind != "closed-loop"]  # it finds its own
 
 
 @pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.kind)

@@ -140,3 +140,9 @@ def build(family: str) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return (FAMILIES | VARIANTS)[family]()
+
+
+def watched(method: Any) -> dict[str, Any]:
+    """The options, at their least, of a method that looks at pictures."""
+    least = {"judge": "clip", "search": 2, "look": 2, "proof": 2, "captions": 1, "every": 1, "picture_steps": 1}
+    return least if "judge" in method.model_fields else {}

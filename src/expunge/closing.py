@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import loop
+from .composed import Composed
 from .concept import Concept
 from .edit import Edit
 from .looking import Looker, Seen
@@ -48,6 +49,8 @@ class Loop(Objective):
         self.ended = ""
 
     def __call__(self, step: int) -> Iterator[Terms]:
+        if not self.looker.tried:
+            self._begin()
         return self.regression(step)
 
     def over(self, step: int, now: Callable[[str], Edit], seconds: float) -> bool:
@@ -75,7 +78,7 @@ class Loop(Objective):
     def _build(self, pushes: Sequence[Push], held: Sequence[str]) -> None:
         o = self.options
         self.pushing = Pushing.of(self.model, pushes, self.seed, (o.eta, o.eta_unsaid), o.grid, o.guidance, o.batch)
-        self.holding = Holding.of(self.model, held, self.seed, o.grid, o.guidance, o.keep_batch)
+        self.holding = Holding.of(self.model, held, self.seed, o.keep_grid, o.guidance, o.keep_batch)
         parts = {"erase": (1.0, self.pushing), "keep": (o.keep_weight, self.holding)}
         self.regression = Regression(self.model, self.student, o.distance, parts)
 
@@ -88,7 +91,7 @@ class Loop(Objective):
         if loop.promising(look, erased, damage):
             look = self._look(step, edit, seconds, proof=True)
         if self.best is None or self._excess(look) <= self._excess(self.looks[self.best[0]]):
-            self.best = len(self.looks), {name: d.clone() for name, d in edit.delta.items()}
+            self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
         self.ended = PROVEN if loop.proven(look, erased, damage) else OVER if last else ""
         done = self.ended or self._adapt(look)
         self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
@@ -122,11 +125,11 @@ class Loop(Objective):
 
     def _adapt(self, look: Look) -> str:
         """η, w and the pace of the next steps, and what was done in words."""
-        before, aim = (*self.pushing.eta, self.weight, self.pace), self.options.erased
+        before, aims = (*self.pushing.eta, self.weight, self.pace), (self.options.erased, self.options.damage)
         said, unsaid = self.pushing.eta
-        self.pushing.eta = loop.stronger(said, look.named, aim), loop.stronger(unsaid, look.unsaid, aim)
+        self.pushing.eta = loop.stronger(said, look.named, look, *aims), loop.stronger(unsaid, look.unsaid, look, *aims)
         self.weight = loop.heavier(self.weight, self.options.keep_weight, look, self.options.damage)
-        self.pace = loop.slower(self.pace, look, aim, self.options.damage)
+        self.pace = loop.slower(self.pace, look, *aims)
         return loop.change(before, (*self.pushing.eta, self.weight, self.pace))
 
     @property
@@ -145,9 +148,10 @@ class Loop(Objective):
         if self.best is None:
             return edit
         k, delta = self.best
-        scale = 1.0 if self.ended == PROVEN else self._scale(self.looks[k], replace(edit, delta=delta))
-        moved = {name: scale * d for name, d in delta.items()}
-        return replace(edit, delta=moved, provenance={**edit.provenance, "loop": self.history()})
+        scale = 1.0 if self.ended == PROVEN else self._scale(self.looks[k], replace(edit, delta=Composed(delta)))
+        return replace(
+            edit, delta=Composed(delta).scaled(scale), provenance={**edit.provenance, "loop": self.history()}
+        )
 
     def _scale(self, look: Look, edit: Edit) -> float:
         """The strength of an edit that misses least; each is looked at on the same captions and seeds."""
@@ -194,6 +198,12 @@ class Loop(Objective):
         self.best = None if words["best"] is None else (words["best"], _under("best.", state))
 
 
+def stored(edit: Edit) -> Mapping[str, Tensor]:
+    """What the edit's differences are made of."""
+    assert isinstance(edit.delta, Composed), "as a trained method makes it"
+    return edit.delta.stored
+
+
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
@@ -201,8 +211,9 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def told(look: Look) -> str:
     """A line about a look."""
     (left, n), (lost, m) = look.left, look.lost
+    leaks = f" (such as “{look.leaks[0]}”)" if look.leaks else ""
     worst = ", ".join(f"{word} {a} of {b}" for word, (a, b) in [*look.harmed.items()][:3])
     return (
-        f"step {look.step}: the concept in {left} of {n} pictures, {lost} of {m} other words lost"
+        f"step {look.step}: the concept in {left} of {n} pictures{leaks}, {lost} of {m} other words lost"
         f"{f' ({worst})' if worst else ''}: {look.done}"
     )

@@ -56,6 +56,10 @@ class Composed(Mapping[str, Tensor]):
         start = whole if self.base is None else self.base[name].detach().to(values)
         return start.index_copy(0, rows.nonzero().flatten().to(values.device), values)
 
+    def scaled(self, s: float) -> Composed:
+        """These differences times s, stored as they are."""
+        return Composed({key: x if key.endswith((A, ROWS)) else s * x for key, x in self.stored.items()})
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a weight, without composing it. Raises KeyError or ValueError if what is stored does not fit together."""
         kinds = {self.stored[key].dtype for key in (name, name + A, name + B, name + VALUES) if key in self.stored}

@@ -17,7 +17,7 @@ class Growing(Renoised):
     """As Renoised, with a latent for each row of the roles at first; rows and latents that are added are drawn `hard`
     times as often."""
 
-    hard: float = 2.0
+    hard: float = 3.0
     _added: int = field(default=0, init=False)
 
     def points(self, step: int) -> Points:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from . import loop
 from .concept import Concept, whole
@@ -19,6 +21,7 @@ from .model import Model
 from .pushing import Push
 from .rng import derive
 from .steering import Steering
+from .training import fitted
 from .witness import Tried
 
 if TYPE_CHECKING:
@@ -149,7 +152,12 @@ class Looker:
         """Latents and images of the model as it is, of all rows or some; `what` and a row's number make its noise."""
         rows = range(len(captions)) if rows is None else rows
         asked = [Request(captions[k], derive(self.seed, f"loop/{what}", step=k)) for k in rows]
-        made = [self._batch(asked[i : i + self.model.rows]) for i in range(0, len(asked), self.model.rows)]
+        made: list[tuple[Tensor, Tensor]] = []
+        with tqdm(total=len(asked), desc="looking", unit="image", leave=False, disable=not self.model.team.main) as bar:
+            for i in range(0, len(asked), self.model.rows):
+                own = asked[i : i + self.model.rows]
+                made.append(fitted(partial(self._batch, own), self.model.lighter, bar))
+                bar.update(len(own))
         return torch.cat([z for z, _ in made]), torch.cat([images for _, images in made])
 
     @torch.no_grad()

@@ -2,10 +2,10 @@
 
 After every few dozen steps a look: pictures of fresh captions with the concept, and of others that say nothing of it.
 
-- Captions that still bring the concept, and others that lost what they showed, are trained on from then on, twice as
-  often as the rest: the first on the very picture that the model drew, the others on the base's.
-- While too much stays, the push η grows; while too much is lost, the weight w of what must stay, and once the concept
-  is gone, steps become shorter.
+- Captions that still bring the concept, and others that lost what they showed, are trained on from then on, more
+  often than the rest: the first on the very picture that the model drew, the others on the base's.
+- While too much stays, or anything does and there is room for damage, the push η grows; while too much is lost, the
+  weight w of what must stay, and once the concept is gone, steps become shorter.
 - If a look finds little of both, a larger one proves it, on captions and seeds that no decision saw. If it does, the
   run is over.
 
@@ -99,9 +99,10 @@ def clearly(pair: tuple[int, int], aim: float) -> bool:
     return pair[1] > 0 and (pair[0] - 1) / pair[1] > aim
 
 
-def stronger(eta: float, left: tuple[int, int], erased: float) -> float:
-    """η after a look: it grows while too much is left."""
-    return min(MOST_ETA, eta * GROWTH) if clearly(left, erased) else eta
+def stronger(eta: float, left: tuple[int, int], look: Look, erased: float, damage: float) -> float:
+    """η after a look: it grows while too much is left, or anything is and less is lost than half of what may be."""
+    slack = left[0] > 0 and share(look.lost) <= damage / 2
+    return min(MOST_ETA, eta * GROWTH) if slack or clearly(left, erased) else eta
 
 
 def heavier(weight: float, start: float, look: Look, damage: float) -> float:

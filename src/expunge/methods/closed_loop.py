@@ -30,6 +30,7 @@ from ..looking import RELATIVES
 from ..method import Trained
 from ..model import Model
 from ..objective import Learner, Objective, Parts
+from ..smallworld.draw import SIZE
 from ..witness import Witness, witness
 
 FILE: dict[str, Any] = {"file": True}
@@ -77,7 +78,7 @@ class ClosedLoop(Trained):
         """With every look, and a proof at the end; most runs stop before."""
         looks = -(-self.steps // self.every)
         pictures = self.search + self.look * len(concepts) + 3 * self.look * looks + 4 * self.proof
-        first = 2 * self.grid * 3 * self.captions * len(concepts)
+        first = 2 * self.captions * (2 * self.grid * len(concepts) + 2 * self.keep_grid)
         return first + (5 * self.batch + 4 * self.keep_batch) * self.steps + 2 * self.picture_steps * pictures
 
     def _keeps(self, concepts: Sequence[Concept]) -> int:  # noqa: ARG002
@@ -85,10 +86,17 @@ class ClosedLoop(Trained):
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)
+        if self.keep_neighbours or self.keep_gaussian:
+            raise ExpungeError("the closed loop finds what is near by itself; leave keep_neighbours and keep_gaussian")
         if not self.judge:
             raise ExpungeError(
                 "the closed loop looks at pictures: say who judges them, as --judge nudenet or"
                 " --judge clip,model=openai/clip-vit-large-patch14, or choose another --method"
+            )
+        if self.judge == "smallworld" and model.side != SIZE:
+            raise ExpungeError(
+                f"the small world's judge looks at {SIZE} × {SIZE} pixels, and this model draws {model.side};"
+                " use --judge clip"
             )
         self.witness(model, concepts).evidence(model.blank(), 0)  # it opens its weights
 

@@ -42,6 +42,7 @@ def small(model: str) -> bool:
 
 TITLES = {
     "smallworld-quick": "A quick first look",
+    "smallworld-loop": "Closed loop",
     "esd-x": "ESD-x",
     "esd-u": "ESD-u",
     "sdd-x": "SDD",
