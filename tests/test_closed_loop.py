@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from expunge.loop import (
     promising,
     proven,
     share,
+    slower,
     stronger,
     suspects,
 )
@@ -94,6 +96,10 @@ def test_no_leak_in_125_pictures_proves_three_percent() -> None:
     assert not proven(look((0, 124), (0, 124)), 0.03, 0.02), "too few"
     assert not proven(look((1, 130), (0, 130)), 0.03, 0.02)
     assert not proven(look((0, 130), (3, 130)), 0.03, 0.02), "too much is lost"
+    hurt = replace(look((0, 130), (6, 450)), harmed={"grumpy": (6, 9)})
+    assert not proven(hurt, 0.03, 0.02), "of one word, though not of all"
+    assert excess(hurt, 0.03, 0.02) > 0 and heavier(1, 1, hurt, 0.02) > 1 and slower(1, hurt, 0.03, 0.02) < 1
+    assert proven(replace(hurt, harmed={"grumpy": (2, 9)}), 0.03, 0.02), "twice may be chance"
 
 
 @given(st.floats(0.1, MOST_ETA), st.floats(1, MOST_WEIGHT), counts, counts)
@@ -193,6 +199,14 @@ def test_clip_tells_the_concept_on_the_bases_own_pictures(quick: Model) -> None:
     assert not any(looker.witness.lost(images, captions, lambda rows: images[[*rows]]))
     swapped = looker.witness.lost(images.flip(0), captions, lambda rows: images[[*rows]])
     assert sum(map(bool, swapped)) >= 6
+
+
+def test_what_suffers_is_looked_at_more_often(tiny: TinyModel) -> None:
+    looker = Looker(short(judge="clip"), tiny(), CAR, 0)
+    before = sum("grumpy" in text for text in looker.others(looker.rng("x"), 300))
+    looker.watch(["grumpy", "photo"])
+    assert sum("grumpy" in text for text in looker.others(looker.rng("x"), 300)) >= before
+    assert looker.prefer["mood"] == ["grumpy"] and "photo" not in str(looker.prefer)
 
 
 def test_a_sign_is_found_where_it_hides(quick: Model) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -169,18 +170,25 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
 
 
 def test_two_threads_write_one_file_whole(tmp_path: Path) -> None:
+    """Each time: one may remove an empty folder just when the other needs it."""
     from concurrent.futures import ThreadPoolExecutor
     from threading import Barrier
 
-    together = Barrier(2)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for _ in range(300):
+                together = Barrier(2, timeout=30)
 
-    def write(text: str) -> None:
-        with whole(tmp_path / "file") as temporary:
-            together.wait()
-            temporary.write_text(text * 1000)
-            together.wait()
+                def write(text: str, together: Barrier = together) -> None:
+                    with whole(tmp_path / "file") as temporary:
+                        together.wait()
+                        temporary.write_text(text * 1000)
+                        together.wait()
 
-    with ThreadPoolExecutor(2) as threads:
-        [*threads.map(write, "ab")]
-    assert (tmp_path / "file").read_text() in ("a" * 1000, "b" * 1000)
+                [*threads.map(write, "ab")]
+                assert (tmp_path / "file").read_text() in ("a" * 1000, "b" * 1000)
+    finally:
+        sys.setswitchinterval(interval)
     assert listing(tmp_path) == ["file"]

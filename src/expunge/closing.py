@@ -94,8 +94,10 @@ class Loop(Objective):
             self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
         self.ended = PROVEN if loop.proven(look, erased, damage) else OVER if last else ""
         done = self.ended or self._adapt(look)
+        self.looker.watch([word for word, (hits, _) in look.harmed.items() if hits > 1])
         self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
-        tqdm.write(told(self.looks[-1]), file=sys.stderr)
+        if self.model.team.main:
+            tqdm.write(told(self.looks[-1]), file=sys.stderr)
 
     def _look(
         self, step: int, edit: Edit, seconds: float, *, proof: bool, scale: float = 1.0, learn: bool = True
@@ -180,7 +182,7 @@ class Loop(Objective):
             **self.history(), "eta": self.pushing.eta, "weight": self.weight, "pace": self.pace,
             "best": self.best and self.best[0],
             "pushes": [asdict(push) for push in self.pushing.pushes], "shown": self.pushing.shown,
-            "held": self.holding.captions,
+            "held": self.holding.captions, "prefer": self.looker.prefer,
         }  # fmt: skip
         text = torch.frombuffer(bytearray(json.dumps(words).encode()), dtype=torch.uint8)
         best = {f"best.{name}": d for name, d in (self.best[1] if self.best else {}).items()}
@@ -192,7 +194,7 @@ class Loop(Objective):
         self.looker.hiding = [[(slot, word, prior) for slot, word, prior in own] for own in words["hiding"]]
         self.looks, self.ended = [Look.of(row) for row in words["looks"]], words["ended"]
         self._build([Push(**row) for row in words["pushes"]], words["held"])
-        self.pushing.shown = words["shown"]
+        self.pushing.shown, self.looker.prefer = words["shown"], words["prefer"]
         self.regression.restore(_under("parts.", state))
         self.pushing.eta, self.weight, self.pace = (words["eta"][0], words["eta"][1]), words["weight"], words["pace"]
         self.best = None if words["best"] is None else (words["best"], _under("best.", state))

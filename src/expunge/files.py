@@ -60,13 +60,15 @@ def _room(path: Path) -> Path:
     return path.parent / PART / f"{platform.node()}.{os.getpid()}"
 
 
-def _touch(path: Path) -> None:
-    """Makes an empty file and its folders, which another process may be about to remove while they are empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _touch(path: Path, tries: int = 100) -> None:
+    """Makes an empty file and its folders, which others may be about to remove while they are empty."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except FileNotFoundError:
-        _touch(path)
+        if tries == 1:
+            raise
+        _touch(path, tries - 1)
 
 
 def check_writable(path: Path) -> None:

@@ -82,6 +82,13 @@ class Looker:
         relatives = [place.relatives(self.model.likeness, RELATIVES) for place in self.places]
         self.prefer = {slot: [w for own in relatives for w in own.get(slot, [])] for own in relatives for slot in own}
 
+    def watch(self, words: Collection[str]) -> None:
+        """Looks at these more often from now on."""
+        known = {w: slot for slot, own in self.lexicon.slots.items() for w in own.words}
+        for word in words:
+            if word in known and word not in self.prefer.get(known[word], ()):
+                self.prefer.setdefault(known[word], []).append(word)
+
     # ------------------------------------------------------------------------------------------------ captions
 
     def rng(self, what: str) -> random.Random:

@@ -4,8 +4,9 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
 
 - Captions that still bring the concept, and others that lost what they showed, are trained on from then on, more
   often than the rest: the first on the very picture that the model drew, the others on the base's.
-- While too much stays, or anything does and there is room for damage, the push η grows; while too much is lost, the
-  weight w of what must stay, and once the concept is gone, steps become shorter.
+- While too much stays, or anything does and there is room for damage, the push η grows; while too much is lost, of all
+  words or of one, the weight w of what must stay, and once the concept is gone, steps become shorter. Words that were
+  lost twice are looked at more often.
 - If a look finds little of both, a larger one proves it, on captions and seeds that no decision saw. If it does, the
   run is over.
 
@@ -28,6 +29,8 @@ PACE, LEAST_PACE = 0.6, 0.1
 """By how much steps become shorter at a time, and at most."""
 
 
+WORST, SEVERAL = 0.05, 3
+"""A word suffers if it is lost at least so many times, and the lower bound of its share is above this."""
 HITS, SUSPECT, MOST_SUSPECTS = 2, 0.15, 6
 """A word may bring a concept along if at least so many of its pictures, and more than this share of them, show it."""
 
@@ -79,19 +82,31 @@ def share(pair: tuple[int, int]) -> float:
     return pair[0] / max(1, pair[1])
 
 
+def suffering(look: Look) -> dict[str, float]:
+    """Words that are lost too often by themselves, and by how much more than may be chance."""
+    lows = {word: interval(*pair)[1] for word, pair in look.harmed.items() if pair[0] >= SEVERAL}
+    return {word: low - WORST for word, low in lows.items() if low > WORST}
+
+
 def excess(look: Look, erased: float, damage: float) -> float:
     """By how much a look misses its aims: 0 for none."""
-    return max(0.0, share(look.left) - erased) + max(0.0, share(look.lost) - damage)
+    worst = max(suffering(look).values(), default=0.0)
+    return max(0.0, share(look.left) - erased) + max(0.0, share(look.lost) - damage) + worst
+
+
+def harmless(look: Look, damage: float) -> bool:
+    """Whether no more is lost than may be, of all words together and of each."""
+    return share(look.lost) <= damage and not suffering(look)
 
 
 def proven(look: Look, erased: float, damage: float) -> bool:
     """Whether the upper bound of what is left is below its aim, and no more is lost than may be."""
-    return interval(*look.left)[2] <= erased and share(look.lost) <= damage
+    return interval(*look.left)[2] <= erased and harmless(look, damage)
 
 
 def promising(look: Look, erased: float, damage: float) -> bool:
     """Whether the large look is worth it."""
-    return share(look.left) <= erased / 2 and share(look.lost) <= damage
+    return share(look.left) <= erased / 2 and harmless(look, damage)
 
 
 def clearly(pair: tuple[int, int], aim: float) -> bool:
@@ -107,7 +122,7 @@ def stronger(eta: float, left: tuple[int, int], look: Look, erased: float, damag
 
 def heavier(weight: float, start: float, look: Look, damage: float) -> float:
     """w after a look: it grows while too much is lost, and falls back to its start."""
-    if clearly(look.lost, damage):
+    if clearly(look.lost, damage) or suffering(look):
         return min(MOST_WEIGHT, weight * GROWTH)
     return max(start, weight / GROWTH)
 
@@ -117,7 +132,7 @@ def slower(pace: float, look: Look, erased: float, damage: float) -> float:
     there."""
     if clearly(look.left, erased):
         return min(1.0, pace / PACE)
-    return max(LEAST_PACE, pace * PACE) if clearly(look.lost, damage) else pace
+    return max(LEAST_PACE, pace * PACE) if clearly(look.lost, damage) or suffering(look) else pace
 
 
 def harmed(words: Sequence[Sequence[str]], lost: Sequence[Collection[str]]) -> dict[str, tuple[int, int]]:
