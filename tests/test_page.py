@@ -206,28 +206,6 @@ def test_before_and_after_under_a_slider_and_a_dial(page: Any) -> None:
     page.wait_for_selector("#maps img")
 
 
-def test_another_model_has_edits_of_its_own(page: Any) -> None:
-    own = begin(page, "car", SMALL)
-    done(page)
-    page.click("#model input")
-    page.get_by_role("option", name=re.compile("other$")).click()
-    page.wait_for_selector("#cards label:has-text('ESD-u')")
-    other = begin(page, "cat", "steps=2\nlatents=1\ngrid=2\nbatch=1")
-    done(page)
-    assert re.search("--model .*/other .*cat", told(page, "#command"))
-    page.click("#look-at")
-    page.wait_for_function("() => document.querySelector('#edit-1 input').value === 'cat'")
-    page.click("#draw")
-    page.wait_for_selector("#pair .x-slider")
-    tab(page, "Judge")
-    page.wait_for_selector(f"#judged label:has-text('{other}')")
-    assert not page.locator(f"#judged label:has-text('{own}')").count()
-    page.click("#model input")
-    page.get_by_role("option", name="smallworld", exact=True).click()
-    page.wait_for_selector(f"#judged label:has-text('{own}')")
-    assert not page.locator(f"#judged label:has-text('{other}')").count()
-
-
 def test_an_audit_is_run_opened_and_compared(page: Any) -> None:
     page.wait_for_selector("#preview img")
     tab(page, "Judge")
@@ -458,3 +436,25 @@ def test_a_run_outlives_the_browser_and_the_server_and_a_password_keeps_stranger
             page.wait_for_selector("#run progress")
             assert int(page.get_attribute("#run progress", "value") or 0) > 1, "it goes on where it was"
         assert again.stop(signal.SIGINT)[0] == 130
+
+
+def test_another_model_has_edits_of_its_own(browser: Any, tmp_path: Path) -> None:
+    sd2().save_pretrained(tmp_path / "other")
+    with serving(tmp_path / "folder", "--model", "smallworld", "--model", str(tmp_path / "other")) as two:
+        for page in opened(browser, two.address):
+            page.wait_for_selector("#preview img")
+            page.click("#model input")
+            page.get_by_role("option", name=re.compile("other$")).click()
+            page.wait_for_selector("#cards label:has-text('ESD-u')")
+            other = begin(page, "cat", "steps=2\nlatents=1\ngrid=2\nbatch=1")
+            done(page)
+            assert re.search("--model .*/other .*cat", told(page, "#command"))
+            page.click("#look-at")
+            page.wait_for_function("id => document.querySelector('#edit-1 input')?.value === id", arg=other)
+            page.click("#draw")
+            page.wait_for_selector("#pair .x-slider")
+            tab(page, "Judge")
+            page.wait_for_selector(f"#judged label:has-text('{other}')")
+            page.click("#model input")
+            page.get_by_role("option", name="smallworld", exact=True).click()
+            page.wait_for_selector(f"#judged label:has-text('{other}')", state="detached")

@@ -75,14 +75,18 @@ class Method(BaseModel, ABC):
         """Bytes of all networks and of what the method moves, besides activations."""
         return model.bytes + 4 * self.size(model, concepts)
 
-    def check(self, model: Model, concepts: Sequence[Concept]) -> None:
-        """Raises ExpungeError if there is nothing to erase, not by this method, or the model carries an edit."""
+    def suits(self, concepts: Sequence[Concept]) -> None:
+        """Raises ExpungeError if there is nothing to erase, or not by this method."""
         if not concepts:
             raise ExpungeError("nothing to erase: give at least one concept")
         if not self.attributes and any(c.within for c in concepts):
             raise ExpungeError(f"{self.kind} cannot erase an attribute from one prompt only; use a preset of esd")
         if not self.anchors and any(c.anchor for c in concepts):
             raise ExpungeError(f"{self.kind} puts nothing in a concept's place; leave the anchor out, or use ablation")
+
+    def check(self, model: Model, concepts: Sequence[Concept]) -> None:
+        """As `suits`, and raises ExpungeError if the model carries an edit."""
+        self.suits(concepts)
         if model.applied:
             raise ExpungeError(f"edit {model.applied[-1]!r} is on the model; take it off before erasing")
 

@@ -105,7 +105,7 @@ def prepared(desk: Desk, text: object, model: object, card: object, other: objec
     name = chosen(base, card, other, wanted)
     check_paths(name, options)
     own = number(seed, 0, 2**32 - 1, "the seed")
-    erasure.build_method(preset(name), options)
+    erasure.build_method(preset(name), options).suits(erasure.concepts_of(wanted))
     desk.studio.soon(studio.planned, base, name, options, wanted)
     plain = [Concept.of(text)["name"] or "" for text in wanted]
     lines = [line.strip() for line in str(more).splitlines() if line.strip()]

@@ -83,11 +83,10 @@ def brought(desk: Desk, file: Any, model: Any) -> Job:
     return job
 
 
-def build(desk: Desk, tab: gr.Tab) -> None:
-    """The tab."""
+def build(desk: Desk, tab: gr.Tab, model: gr.Dropdown) -> None:
+    """The tab, for the model that is chosen."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            model = gr.Dropdown([*desk.models], value=desk.models[0], label="Model", visible=len(desk.models) > 1)
             edit = gr.Dropdown([*desk.shelf.known_edits()], value=None, label="Edit", elem_id="kept")
             form = gr.Radio(
                 [(f"{kind}: {f.about}", kind) for kind, f in FORMATS.items()],

@@ -37,7 +37,7 @@ def blocks(desk: Desk) -> gr.Blocks:
             with gr.Tab("Judge", id="judge") as tab:
                 judge.build(desk, tab, model)
             with gr.Tab("Keep", id="keep") as tab:
-                keep.build(desk, tab)
+                keep.build(desk, tab, model)
             with gr.Tab("Study", id="study") as tab:
                 studies.build(desk, tab)
         closer.click(lambda name: leading(desk, name), runs, [tabs, model, slot], **DIRECT)
