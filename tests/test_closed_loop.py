@@ -268,14 +268,17 @@ def test_a_killed_run_ends_in_the_same_bits(
     assert (rows[0][0]["unsaid"][1] > 0) == (kind == "hides")
 
 
-def test_it_stops_when_it_is_proven(quick: Model) -> None:
-    """And the concept is gone then; the base draws it."""
-    edit = short(erased=0.5, damage=0.2, steps=60, every=30, proof=16, picture_steps=6, batch=8, keep_batch=8).fit(
-        quick, CAR
-    )
+def test_it_stops_when_it_is_proven(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first look of which a proof holds; without the concept in sight and with all else as it was."""
+    monkeypatch.setattr(Exact, "evidence", lambda _, images, __: -torch.ones(len(images)))
+    monkeypatch.setattr(Exact, "lost", lambda _, __, captions, ___: [set() for _ in captions])
+    monkeypatch.setattr("expunge.families.stable_diffusion.StableDiffusion.side", 64)
+    edit = short(proof=125).fit(tiny(), CAR)
     assert edit.provenance["loop"]["ended"] == PROVEN
-    assert edit.provenance["loop"]["looks"][-1]["left"][2] <= 0.5
-    assert "Proven after" in verdict(edit)
+    assert [(row["step"], row["proof"], row["named"]) for row in edit.provenance["loop"]["looks"]] == [
+        (2, True, (0, 125))
+    ]
+    assert "Proven after 2 steps: 0 of 125 pictures still show it (at most 3.0%, 95%)" in verdict(edit)
 
 
 def all_wrong(_: Exact, images: torch.Tensor, captions: list[str], base: Any) -> list[set[str]]:

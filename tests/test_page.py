@@ -232,6 +232,9 @@ def test_an_edit_goes_and_comes_back(page: Any, served: Served, tmp_path: Path) 
     page.wait_for_selector("#preview img")
     tab(page, "Keep")
     page.wait_for_selector("#edit-facts a")
+    page.locator("#kept input").click()
+    page.get_by_role("option", name="given", exact=True).click()
+    page.wait_for_selector("#edit-facts a[href$='/given']")
     with page.expect_download() as waiting:
         page.click("#edit-facts a")
     file = tmp_path / "mine.safetensors"
