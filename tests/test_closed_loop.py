@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from conftest import TinyModel
 from expunge import Concept, Edit, ExpungeError
 from expunge.cli.erasing import seconds
-from expunge.closing import OVER, PROVEN
+from expunge.closing import OVER, PROVEN, Loop
 from expunge.erasure import build_method
 from expunge.families import load
 from expunge.growing import Growing
 from expunge.looking import Looker
 from expunge.loop import (
+    BLIND,
     MOST_ETA,
     MOST_WEIGHT,
     Look,
+    bound,
     excess,
     harmed,
     heavier,
@@ -35,8 +37,10 @@ from expunge.loop import (
     stronger,
     suspects,
 )
+from expunge.method import scoped
 from expunge.methods.closed_loop import ClosedLoop
 from expunge.model import Model
+from expunge.objective import Learner
 from expunge.pushing import CAP, Push, Pushing, signal
 from expunge.recipe import preset
 from expunge.report.closed import looks, verdict, write
@@ -100,6 +104,13 @@ def test_no_leak_in_125_pictures_proves_three_percent() -> None:
     assert not proven(hurt, 0.03, 0.02), "of one word, though not of all"
     assert excess(hurt, 0.03, 0.02) > 0 and heavier(1, 1, hurt, 0.02) > 1 and slower(1, hurt, 0.03, 0.02) < 1
     assert proven(replace(hurt, harmed={"grumpy": (2, 9)}), 0.03, 0.02), "twice may be chance"
+
+
+@given(counts, st.floats(0, 1))
+def test_who_sees_little_proves_little(left: tuple[int, int], sure: float) -> None:
+    one = look(left, (0, 100))
+    assert bound(one, 1.0) == min(1.0, interval(*left)[2]) <= bound(one, sure)
+    assert sure >= BLIND or bound(one, sure) == 1
 
 
 @given(st.floats(0.1, MOST_ETA), st.floats(1, MOST_WEIGHT), counts, counts)
@@ -209,6 +220,38 @@ def test_what_suffers_is_looked_at_more_often(tiny: TinyModel) -> None:
     assert looker.prefer["mood"] == ["grumpy"] and "photo" not in str(looker.prefer)
 
 
+def test_a_users_captions_are_all_held_and_half_of_what_is_looked_at(tiny: TinyModel) -> None:
+    kept = tuple(f"a {thing}" for thing in ("boat", "cup", "tree", "fish", "bird", "church", "house", "truck"))
+    method = short(judge="clip", keep=(*kept, "a red car"))
+    model = tiny()
+    objective = method.objective(model, CAR, Learner(scoped(model, "xattn")), 0)
+    next(iter(objective(0)))
+    assert isinstance(objective, Loop)
+    assert {"", *kept} <= {*objective.holding.captions} and "a red car" not in objective.holding.captions
+    found = objective.looker.others(objective.looker.rng("x"), 10)
+    assert len(found) == 10 and len({*found[:5]} & {*kept}) == 5
+    assert objective.looker.others(objective.looker.rng("y"), 10)[:5] != found[:5], "others of them, another time"
+
+
+def test_words_that_a_user_names_bring_it_along(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    looker = Looker(short(judge="clip", hides=("beach",)), tiny(), CAR, 0)
+    monkeypatch.setattr(Looker, "shows", lambda _, images, __: [k == 0 for k in range(len(images))])
+    looker.search()
+    assert looker.hiding == [[("place", "beach", 1 / 16)]]
+    with pytest.raises(ExpungeError, match="unknown word of the lexicon 'beech'; did you mean 'beach'"):
+        short(judge="clip", hides=("beech",)).fit(tiny(), CAR)
+
+
+def test_the_plan_counts_a_run_to_its_end(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the concept always there, so that no proof is tried, and nothing lost."""
+    monkeypatch.setattr(Exact, "evidence", lambda _, images, __: torch.ones(len(images)))
+    monkeypatch.setattr(Exact, "lost", lambda _, __, captions, ___: [set() for _ in captions])
+    monkeypatch.setattr(Looker, "_hiding", lambda *_: [])
+    model, method = tiny(), short()
+    method.fit(model, CAR)
+    assert model.meter.passes == pytest.approx(method.passes(CAR), rel=0.05)
+
+
 def test_a_sign_is_found_where_it_hides(quick: Model) -> None:
     looker = Looker(short(search=64, look=2, picture_steps=5), quick, [Concept(name="hazard sign")], 0)
     looker.search()
@@ -272,7 +315,6 @@ def test_it_stops_when_it_is_proven(tiny: TinyModel, monkeypatch: pytest.MonkeyP
     """At the first look of which a proof holds; without the concept in sight and with all else as it was."""
     monkeypatch.setattr(Exact, "evidence", lambda _, images, __: -torch.ones(len(images)))
     monkeypatch.setattr(Exact, "lost", lambda _, __, captions, ___: [set() for _ in captions])
-    monkeypatch.setattr("expunge.families.stable_diffusion.StableDiffusion.side", 64)
     edit = short(proof=125).fit(tiny(), CAR)
     assert edit.provenance["loop"]["ended"] == PROVEN
     assert [(row["step"], row["proof"], row["named"]) for row in edit.provenance["loop"]["looks"]] == [
@@ -299,7 +341,6 @@ def test_what_is_wrong_is_trained_on_and_the_best_is_the_result(
     monkeypatch.setattr(Growing, "add", added)
     monkeypatch.setattr(Exact, "evidence", lambda _, images, __: torch.ones(len(images)))
     monkeypatch.setattr(Exact, "lost", all_wrong)
-    monkeypatch.setattr("expunge.families.stable_diffusion.StableDiffusion.side", 64)
     edit = short().fit(tiny(), CAR)
     found = edit.provenance["loop"]
     assert found["ended"] == OVER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -69,7 +70,8 @@ class Loop(Objective):
         rng, concepts = looker.rng("first"), range(len(looker.concepts))
         pushes = [looker.alone(i) for i in concepts]
         pushes += [push for i in concepts for push in (*looker.said(rng, i, n), *looker.unsaid(rng, i, n))]
-        self._build([*dict.fromkeys(pushes)], ["", *looker.others(rng, 2 * n)])
+        held = dict.fromkeys(["", *looker.kept, *looker.others(rng, 2 * n)])
+        self._build([*dict.fromkeys(pushes)], [*held])
         if any(push.unsaid for push in pushes):
             images = self.model.decode(self.pushing.route.clean())
             shown = [looker.shows(images, i) for i in concepts]
@@ -78,7 +80,7 @@ class Loop(Objective):
     def _build(self, pushes: Sequence[Push], held: Sequence[str]) -> None:
         o = self.options
         self.pushing = Pushing.of(self.model, pushes, self.seed, (o.eta, o.eta_unsaid), o.grid, o.guidance, o.batch)
-        self.holding = Holding.of(self.model, held, self.seed, o.keep_grid, o.guidance, o.keep_batch)
+        self.holding = Holding(self.model, held, self.seed, o.keep_grid, o.guidance, o.keep_batch)
         parts = {"erase": (1.0, self.pushing), "keep": (o.keep_weight, self.holding)}
         self.regression = Regression(self.model, self.student, o.distance, parts)
 
@@ -92,7 +94,7 @@ class Loop(Objective):
             look = self._look(step, edit, seconds, proof=True)
         if self.best is None or self._excess(look) <= self._excess(self.looks[self.best[0]]):
             self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
-        self.ended = PROVEN if loop.proven(look, erased, damage) else OVER if last else ""
+        self.ended = PROVEN if loop.proven(look, erased, damage, self.looker.sure) else OVER if last else ""
         done = self.ended or self._adapt(look)
         self.looker.watch([word for word, (hits, _) in look.harmed.items() if hits > 1])
         self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
@@ -104,7 +106,8 @@ class Loop(Objective):
     ) -> Look:
         """Pictures of fresh captions; with `learn`, what is wrong with them is trained on from now on."""
         o, what = self.options, f"{'proof' if proof else 'look'}/{step}"
-        seen = self.looker.look(edit, what, *((o.proof, o.proof) if proof else (o.look, 2 * o.look)), scale)
+        enough = math.ceil(o.proof / max(loop.BLIND, self.looker.sure))
+        seen = self.looker.look(edit, what, *((enough, o.proof) if proof else (o.look, 2 * o.look)), scale)
         if learn:
             self._learn(seen)
         return Look(
@@ -169,7 +172,8 @@ class Loop(Objective):
         """What was seen and done."""
         tried = [asdict(t) for t in self.looker.tried]
         return {
-            "ended": self.ended, "judge": self.looker.witness.about(), "tried": tried, "hiding": self.looker.hiding,
+            "ended": self.ended, "sure": self.looker.sure,
+            "judge": self.looker.witness.about(), "tried": tried, "hiding": self.looker.hiding,
             "looks": [look.row() for look in self.looks],
         }  # fmt: skip
 
@@ -214,7 +218,7 @@ def told(look: Look) -> str:
     """A line about a look."""
     (left, n), (lost, m) = look.left, look.lost
     leaks = f" (such as “{look.leaks[0]}”)" if look.leaks else ""
-    worst = ", ".join(f"{word} {a} of {b}" for word, (a, b) in [*look.harmed.items()][:3])
+    worst = ", ".join(f"{word} {a} of {b}" for word, a, b in look.worst)
     return (
         f"step {look.step}: the concept in {left} of {n} pictures{leaks}, {lost} of {m} other words lost"
         f"{f' ({worst})' if worst else ''}: {look.done}"

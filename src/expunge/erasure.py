@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,16 @@ if TYPE_CHECKING:
     import torch
 
 
-def default_preset(model: str, names: Sequence[str] = (), *, watched: bool = False) -> str:
-    """The preset that `erase` uses when none is named; on the small world it follows from what is to be erased.
+WATCHED = ("judge", "erased", "damage", "seconds")
+"""Options that only a method has which looks at pictures meanwhile."""
 
-    `watched`: one that looks at pictures meanwhile.
+
+def default_preset(model: str, names: Sequence[str] = (), options: Collection[str] = ()) -> str:
+    """The preset that `erase` uses when none is named.
+
+    It follows from the options that are given, and on the small world from what is to be erased.
     """
-    if watched:
+    if any(key in WATCHED for key in options):
         return "smallworld-loop" if model == "smallworld" else "closed-loop-x"
     if model != "smallworld":
         return "esd-x"
@@ -230,5 +234,5 @@ def erase(
 ) -> Edit:
     """Erases concepts by name and writes the edit; `method` names a preset, `options` replace its fields."""
     opened = model if isinstance(model, Model) else load(model, device=device, precision=precision)
-    recipe = preset(method or default_preset(opened.name, names))
+    recipe = preset(method or default_preset(opened.name, names, options))
     return run(opened, build_method(recipe, options), concepts_of(names, within), Path(out), seed=seed, resume=resume)

@@ -116,9 +116,14 @@ def images(
 
 def painted(model: Model, requests: Sequence[Request], steering: Steering, settings: Settings) -> Tensor:
     """The images of one batch."""
+    return model.decode(latents(model, requests, steering, settings))
+
+
+def latents(model: Model, requests: Sequence[Request], steering: Steering, settings: Settings) -> Tensor:
+    """The clean latents (n, c, h, w) of one batch."""
     rngs = [torch.Generator().manual_seed(r.seed) for r in requests]
     prompts = model.encode([r.prompt for r in requests])
-    return model.decode(rollout(model, prompts, steering, rngs, settings, scales(model, requests, settings)))
+    return rollout(model, prompts, steering, rngs, settings, scales(model, requests, settings))
 
 
 def check_drawn(made: Tensor, requests: Sequence[Request]) -> None:

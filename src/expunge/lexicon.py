@@ -23,6 +23,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .concept import Concept, says
+from .errors import unknown
 from .recipe import mapping, validated
 
 FOLDER = Path(__file__).parent / "lexicons"
@@ -99,6 +100,13 @@ class Lexicon(BaseModel):
         return self.caption(
             {s: self.slots[s].own.get(w, self.slots[s].says[0]).replace("{}", w) for s, w in words.items()}
         )
+
+    def slot(self, word: str) -> str:
+        """Where a word stands. Raises ExpungeError, with the nearest one, if it has none such."""
+        slots = {w: s for s, own in self.slots.items() for w in own.words}
+        if word not in slots:
+            raise unknown("word of the lexicon", word, slots)
+        return slots[word]
 
     def known(self, text: str) -> dict[str, str]:
         """Words that the text says, by slot."""

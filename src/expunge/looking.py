@@ -15,7 +15,7 @@ from tqdm import tqdm
 from . import loop
 from .concept import Concept, whole
 from .edit import Edit
-from .generation import Request, Settings, rollout
+from .generation import Request, Settings, latents
 from .lexicon import lexicon
 from .model import Model
 from .pushing import Push
@@ -78,6 +78,7 @@ class Looker:
     def __post_init__(self) -> None:
         self.lexicon, self.places = lexicon(self.options.words), self.options.places(self.model, self.concepts)
         self.names, self.witness = whole(self.concepts), self.options.witness(self.model, self.concepts)
+        self.kept = self.options.held(self.concepts)
         self.settings = Settings(steps=self.options.picture_steps, cfg=self.model.cfg)
         relatives = [place.relatives(self.model.likeness, RELATIVES) for place in self.places]
         self.prefer = {slot: [w for own in relatives for w in own.get(slot, [])] for own in relatives for slot in own}
@@ -88,6 +89,11 @@ class Looker:
         for word in words:
             if word in known and word not in self.prefer.get(known[word], ()):
                 self.prefer.setdefault(known[word], []).append(word)
+
+    @property
+    def sure(self) -> float:
+        """The share of pictures with a concept, of the one that it sees worst, that the witness sees."""
+        return 1.0 if self.witness.exact else min(tried.sensitivity for tried in self.tried)
 
     # ------------------------------------------------------------------------------------------------ captions
 
@@ -111,9 +117,9 @@ class Looker:
         return [Push(r, c, r, prior) for pairs, prior in own for c, r in pairs][:n]
 
     def others(self, rng: random.Random, n: int) -> list[str]:
-        """Captions that say no concept: the user's own first."""
-        own = self.options.held(self.concepts)
-        return [*own, *self.lexicon.others(rng, n - len(own), self.names, self.prefer)][:n]
+        """Captions that say no concept; at most half of them the user's."""
+        own = rng.sample(self.kept, min(len(self.kept), n // 2))
+        return [*own, *self.lexicon.others(rng, n - len(own), self.names, self.prefer)]
 
     def wanted(self, rng: random.Random, i: int, n: int) -> list[Push]:
         """What to look at for concept i: captions that bring it along, for a half; its name; captions that say it."""
@@ -132,7 +138,9 @@ class Looker:
             there = self.witness.evidence(self.drawn(said, f"try/{i}")[1], i)
             self.tried.append(Tried.of(there, self.witness.evidence(gone, i)))
             words = [self.lexicon.known(text) for text in others]
-            self.hiding.append(self._hiding(loop.suspects(words, self.shows(gone, i)), i))
+            named = [(self.lexicon.slot(word), word) for word in self.options.hides]
+            suspects = [*named, *loop.suspects(words, self.shows(gone, i))]
+            self.hiding.append(self._hiding([*dict.fromkeys(suspects)], i))
 
     def wanted_at_first(self, i: int) -> list[Push]:
         said = self.said(self.rng(f"try/{i}"), i, self.options.look)
@@ -140,14 +148,15 @@ class Looker:
 
     def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str, float]]:
         """The suspects that bring concept i along by themselves, where none that was found stands beside them, and how
-        often they do."""
+        often they do; those that the user named do it if they ever do."""
         found: list[tuple[str, str, float]] = []
         for slot, word in suspects:
             names, beside = [*self.names, *(w for _, w, _ in found)], {slot: [word]}
             drawn = self.lexicon.others(self.rng(f"suspect/{i}/{word}"), 8 * ASKED, names, beside)
             asked = [text for text in drawn if self.lexicon.known(text).get(slot) == word][:ASKED]
             shown = self.shows(self.drawn(asked, f"suspect/{i}/{word}")[1], i) if asked else []
-            found += [(slot, word, sum(shown) / len(shown))] if sum(shown) > HIDES * len(shown) else []
+            least = 0 if word in self.options.hides else HIDES * len(shown)
+            found += [(slot, word, sum(shown) / len(shown))] if sum(shown) > least else []
         return found
 
     def shows(self, images: Tensor, i: int) -> list[bool]:
@@ -169,9 +178,7 @@ class Looker:
 
     @torch.no_grad()
     def _batch(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
-        steering = Steering.of(self.model, self.settings.guidance)
-        rngs = [torch.Generator().manual_seed(request.seed) for request in requests]
-        z = rollout(self.model, self.model.encode([r.prompt for r in requests]), steering, rngs, self.settings)
+        z = latents(self.model, requests, Steering.of(self.model, self.settings.guidance), self.settings)
         return z, self.model.decode(z)
 
     def look(self, edit: Edit, what: str, pictures: int, others: int, scale: float = 1.0) -> Seen:
@@ -181,15 +188,15 @@ class Looker:
         free, n = self.others(rng, others), len(wanted)
         captions, base = [*(push.p for _, push in wanted), *free], dict[int, Tensor]()
         with edit.on(self.model, scale):
-            latents, images = self.drawn(captions, what)
+            z, images = self.drawn(captions, what)
 
         def before(rows: Sequence[int]) -> Tensor:
-            z, found = self.drawn(captions, what, [n + k for k in rows])
-            base.update(zip(rows, z, strict=True))
+            own, found = self.drawn(captions, what, [n + k for k in rows])
+            base.update(zip(rows, own, strict=True))
             return found
 
         shown = [self.shows(images[:n], i) for i in range(len(self.concepts))]
         there = [shown[i][k] for k, (i, _) in enumerate(wanted)]
         lost = self.witness.lost(images[n:], free, before)
         words = [self.witness.words(text) for text in free]
-        return Seen([push for _, push in wanted], free, there, words, lost, latents[:n], base)
+        return Seen([push for _, push in wanted], free, there, words, lost, z[:n], base)

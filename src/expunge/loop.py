@@ -7,8 +7,7 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
 - While too much stays, or anything does and there is room for damage, the push η grows; while too much is lost, of all
   words or of one, the weight w of what must stay, and once the concept is gone, steps become shorter. Words that were
   lost twice are looked at more often.
-- If a look finds little of both, a larger one proves it, on captions and seeds that no decision saw. If it does, the
-  run is over.
+- If a look finds little of both, a larger one proves it, on fresh captions and seeds. If it does, the run is over.
 
 If it never does, the best that was seen is the result, at the strength that is best of a few.
 """
@@ -29,6 +28,8 @@ PACE, LEAST_PACE = 0.6, 0.1
 """By how much steps become shorter at a time, and at most."""
 
 
+BLIND = 0.25
+"""Who sees less of the concept than this proves nothing."""
 WORST, SEVERAL = 0.05, 3
 """A word suffers if it is lost at least so many times, and the lower bound of its share is above this."""
 HITS, SUSPECT, MOST_SUSPECTS = 2, 0.15, 6
@@ -60,7 +61,13 @@ class Look:
         """Pictures with the concept, of all that asked for it or brought it along."""
         return self.named[0] + self.unsaid[0], self.named[1] + self.unsaid[1]
 
+    @property
+    def worst(self) -> list[tuple[str, int, int]]:
+        """The three words that were lost most often, how many times, and of how many."""
+        return [(word, *pair) for word, pair in [*self.harmed.items()][:3]]
+
     def row(self) -> dict[str, Any]:
+        """As JSON has it, with shares and their intervals."""
         return {**asdict(self), "left": interval(*self.left), "gone": interval(*self.lost)}
 
     @classmethod
@@ -99,9 +106,14 @@ def harmless(look: Look, damage: float) -> bool:
     return share(look.lost) <= damage and not suffering(look)
 
 
-def proven(look: Look, erased: float, damage: float) -> bool:
+def bound(look: Look, sure: float) -> float:
+    """The upper bound of what is left, where `sure` is the share of it that is seen; 1 if that is little."""
+    return min(1.0, interval(*look.left)[2] / sure) if sure >= BLIND else 1.0
+
+
+def proven(look: Look, erased: float, damage: float, sure: float = 1.0) -> bool:
     """Whether the upper bound of what is left is below its aim, and no more is lost than may be."""
-    return interval(*look.left)[2] <= erased and harmless(look, damage)
+    return bound(look, sure) <= erased and harmless(look, damage)
 
 
 def promising(look: Look, erased: float, damage: float) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .growing import Growing
 from .model import Condition, Model
-from .objective import Part, Rows
+from .objective import Part, Preserve, Rows
 from .trajectory import Roles
 
 CAP = 12.0
@@ -90,6 +90,7 @@ def signal(model: Model, t: Tensor) -> Tensor:
 
 
 def said(model: Model, pushes: Sequence[Push]) -> dict[str, Condition]:
+    """p, c and r by their roles."""
     return {
         "sample": model.encode([push.p for push in pushes]),
         "concept": model.captions([push.c for push in pushes]),
@@ -97,25 +98,17 @@ def said(model: Model, pushes: Sequence[Push]) -> dict[str, Condition]:
     }
 
 
-@dataclass
-class Holding(Part):
-    """Captions whose predictions stay."""
+class Holding(Preserve):
+    """Captions that hold their place; others can be added."""
 
     route: Growing
-    captions: list[str]
 
-    @classmethod
-    def of(cls, model: Model, captions: Sequence[str], seed: int, grid: int, guidance: float, batch: int) -> Holding:
-        """With pictures that the frozen model draws of each on `grid` DDIM steps."""
+    def __init__(
+        self, model: Model, captions: Sequence[str], seed: int, grid: int, guidance: float, batch: int
+    ) -> None:
         roles = Roles({"sample": model.captions(captions), "empty": model.empty()})
-        route = Growing(model, roles, seed, grid, batch, guidance, purpose="keep", latents=len(captions))
-        return cls(route, [*captions])
-
-    @torch.no_grad()
-    def rows(self, step: int) -> Rows:
-        points = self.route.points(step)
-        prompts = self.route.roles.rows("sample", points.which)
-        return Rows(points.x_t, points.t, prompts, self.route.model.predict(points.x_t, points.t, prompts))
+        self.route = Growing(model, roles, seed, grid, batch, guidance, purpose="keep", latents=len(captions))
+        self.captions = [*captions]
 
     def add(self, model: Model, captions: Sequence[str], clean: Tensor) -> None:
         """More of them, each with its picture's latents (n, c, h, w)."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from .judges.clip import Clip
 from .judges.world import World
 from .picture import correlation
 from .recipe import called
+from .smallworld.draw import SIZE
 from .smallworld.reading import expected
 
 Missed = list[set[str]]
@@ -31,7 +33,9 @@ Missed = list[set[str]]
 
 
 class Witness(ABC):
-    """Images are (n, 3, H, W) in [-1, 1]; `which` is the number of a concept."""
+    """Images are (n, 3, H, W) in [-1, 1]; `which` is the number of a concept. An `exact` one misses nothing."""
+
+    exact: ClassVar[bool] = False
 
     @abstractmethod
     def evidence(self, images: Tensor, which: int) -> Tensor:
@@ -56,6 +60,7 @@ class Exact(Witness):
 
     names: Sequence[str]
     judge: World = field(default_factory=World)
+    exact = True
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.names if not expected(name)]
@@ -63,6 +68,9 @@ class Exact(Witness):
             raise ExpungeError(f"the small world's judge does not know {unknown[0]!r}; use --judge clip")
 
     def evidence(self, images: Tensor, which: int) -> Tensor:
+        if images.shape[-1] != SIZE:
+            told = f"looks at {SIZE} × {SIZE} pixels, and this model draws {images.shape[-1]}; use --judge clip"
+            raise ExpungeError(f"the small world's judge {told}")
         wanted = expected(self.names[which])
         found = [all(verdict[head] == value for head, value in wanted.items()) for verdict in self.judge.look(images)]
         return torch.tensor([1.0 if there else -1.0 for there in found])

@@ -107,11 +107,16 @@ def erase(
     names = [*(concepts or []), *(erasure.concept_set(listed) if listed else [])]
     watched = {"judge": judge, "erased": erased, "damage": damage, "seconds": seconds(limit) if limit else None}
     watched = {key: value for key, value in watched.items() if value is not None}
-    named = method or erasure.default_preset(model or "smallworld", names, watched=bool(watched))
+    named = method or erasure.default_preset(model or "smallworld", names, watched)
     chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
     options |= ({"lora_rank": lora_rank} if lora_rank else {}) | watched
     options |= {"keep": lines(keep, "captions")} if keep else {}
+    if watched and chosen.method != "closed-loop":
+        raise ExpungeError(
+            f"--judge, --erased, --damage and --time steer the closed loop, and {chosen.method} looks at nothing;"
+            " choose another --method, or leave it out"
+        )
     built = erasure.build_method(chosen, options)
     if within and not names:
         raise ExpungeError("--from needs a concept on the command line; a recipe's concepts have their own 'within'")

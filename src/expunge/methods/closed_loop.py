@@ -22,15 +22,14 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ..closing import Loop
+from ..closing import SCALES, Loop
 from ..concept import Concept
 from ..errors import ExpungeError
 from ..lexicon import Place, lexicon, placed
 from ..looking import RELATIVES
 from ..method import Trained
 from ..model import Model
-from ..objective import Learner, Objective, Parts
-from ..smallworld.draw import SIZE
+from ..objective import Learner, Objective
 from ..witness import Witness, witness
 
 FILE: dict[str, Any] = {"file": True}
@@ -62,49 +61,50 @@ class ClosedLoop(Trained):
     erased: float = Field(0.03, gt=0, lt=1, description="the upper bound of the concept's rate below which it is gone")
     damage: float = Field(0.02, ge=0, lt=1, description="share of the words of other captions that may be lost")
     search: int = Field(96, ge=2, description="pictures of the base that are searched for where the concept hides")
+    hides: tuple[str, ...] = Field((), description="words of the lexicon that bring it along, besides those it finds")
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
     proof: int = Field(130, ge=2, description="pictures of the concept, and of others, that prove it")
     picture_steps: int = Field(10, ge=1, description="scheduler steps of a picture that is looked at")
     seconds: float | None = Field(None, gt=0, description="no more training after so many seconds")
 
-    def parts(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Parts:
-        raise NotImplementedError("the loop makes its own")
-
     def objective(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Objective:
         return Loop(self, model, concepts, learner.student, seed)
 
     def erasing(self, concepts: Sequence[Concept]) -> int:
-        """With every look, and a proof at the end; most runs stop before."""
-        looks = -(-self.steps // self.every)
-        pictures = self.search + self.look * len(concepts) + 3 * self.look * looks + 4 * self.proof
-        first = 2 * self.captions * (2 * self.grid * len(concepts) + 2 * self.keep_grid)
-        return first + (5 * self.batch + 4 * self.keep_batch) * self.steps + 2 * self.picture_steps * pictures
+        """Of the pushes that there are at first."""
+        return 2 * self.grid * (1 + self.captions) * len(concepts) + 5 * self.batch * self.steps
 
-    def _keeps(self, concepts: Sequence[Concept]) -> int:  # noqa: ARG002
-        return 0  # `erasing` counts them
+    def passes(self, concepts: Sequence[Concept]) -> int:
+        """Of a run to its last step, with every look and the strengths that are tried then; most end sooner."""
+        held = 1 + len(self.held(concepts)) + 2 * self.captions
+        looks = -(-self.steps // self.every)
+        pictures = self.search + self.look * len(concepts) + 3 * self.look * looks + 2 * len(SCALES) * self.proof
+        holding = 2 * self.keep_grid * held + 4 * self.keep_batch * self.steps
+        return self.erasing(concepts) + holding + 2 * self.picture_steps * pictures
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)
         if self.keep_neighbours or self.keep_gaussian:
             raise ExpungeError("the closed loop finds what is near by itself; leave keep_neighbours and keep_gaussian")
+        if model.sharded:
+            raise ExpungeError("the closed loop draws with the whole model in each process; leave --fsdp out")
         if not self.judge:
             raise ExpungeError(
                 "the closed loop looks at pictures: say who judges them, as --judge nudenet or"
                 " --judge clip,model=openai/clip-vit-large-patch14, or choose another --method"
             )
-        if self.judge == "smallworld" and model.side != SIZE:
-            raise ExpungeError(
-                f"the small world's judge looks at {SIZE} × {SIZE} pixels, and this model draws {model.side};"
-                " use --judge clip"
-            )
-        self.witness(model, concepts).evidence(model.blank(), 0)  # it opens its weights
+        for word in self.hides:
+            lexicon(self.words).slot(word)
+        self.witness(model, concepts).evidence(model.blank(), 0)  # it opens its weights, and says what it can see
 
     def witness(self, model: Model, concepts: Sequence[Concept]) -> Witness:
+        """Who looks. Raises ExpungeError if there is none such."""
         names = [c.name for c in concepts]
         return witness(self.judge, self.reader, names, [rivals(p, model) for p in self.places(model, concepts)])
 
     def places(self, model: Model, concepts: Sequence[Concept]) -> list[Place]:
+        """Where each concept stands in captions."""
         return [placed(lexicon(self.words), concept, model.likeness) for concept in concepts]
 
 

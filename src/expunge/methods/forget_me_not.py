@@ -23,7 +23,7 @@ from ..concept import Concept
 from ..errors import ExpungeError
 from ..method import Trained
 from ..model import Model
-from ..objective import Distance, Learner, Objective, Parts
+from ..objective import Distance, Learner, Objective
 from ..team import ALONE
 from ..training import Terms
 from ..trajectory import Points, Renoised, Roles
@@ -52,9 +52,6 @@ class ForgetMeNot(Trained):
         own = torch.stack([tokens(model, c.prompt) for c in concepts]).to(model.device)
         kept = super().objective(model, concepts, learner, seed) if self._keeps(concepts) else None
         return Resteer(route, learner.student, own, kept, self.distance)
-
-    def parts(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Parts:  # noqa: ARG002
-        return {}
 
     def erasing(self, concepts: Sequence[Concept]) -> int:
         return 2 * self.grid * max(self.images, len(concepts)) + 3 * self.steps * self.batch

@@ -10,7 +10,7 @@ from typing import Any
 from ..edit import Edit
 from ..errors import ExpungeError
 from ..files import write_text
-from ..loop import Look
+from ..loop import Look, bound
 from . import plots
 from .render import render
 
@@ -26,7 +26,7 @@ def verdict(edit: Edit) -> str:
     """How it ended, in a sentence or two."""
     found, ended = looks(edit), edit.provenance["loop"]["ended"]
     result = next((look for look in found if look.done == "the result"), found[-1])
-    (left, n), (lost, m), (_, _, high) = result.left, result.lost, result.row()["left"]
+    (left, n), (lost, m), high = result.left, result.lost, bound(result, edit.provenance["loop"]["sure"])
     told = f"{left} of {n} pictures still show it (at most {high:.1%}, 95%), {lost} of {m} words of others were lost"
     if ended == "proven":
         return f"Proven after {result.step} steps: {told}."
@@ -36,7 +36,7 @@ def verdict(edit: Edit) -> str:
 
 def way(look: Look) -> str:
     """What is in the way."""
-    parts = [f"{word} ({a} of {b} lost)" for word, (a, b) in [*look.harmed.items()][:3]]
+    parts = [f"{word} ({a} of {b} lost)" for word, a, b in look.worst]
     parts += [f"“{text}” still shows it" for text in dict.fromkeys(look.leaks)][:3]
     return f"In the way: {', '.join(parts)}." if parts else ""
 
@@ -47,11 +47,11 @@ def rows(found: Sequence[Look]) -> list[tuple[str, list[str]]]:
 
 
 def cells(look: Look) -> list[str]:
-    most = ", ".join(f"{word} {a}/{b}" for word, (a, b) in [*look.harmed.items()][:3])
-    return [f"{look.scale:g}", share(look.named), share(look.unsaid), share(look.lost), most, look.done]
+    most = ", ".join(f"{word} {a}/{b}" for word, a, b in look.worst)
+    return [f"{look.scale:g}", counted(look.named), counted(look.unsaid), counted(look.lost), most, look.done]
 
 
-def share(pair: tuple[int, int]) -> str:
+def counted(pair: tuple[int, int]) -> str:
     return f"{pair[0]}/{pair[1]}" if pair[1] else "–"
 
 

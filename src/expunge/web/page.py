@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from . import erase, judge, keep, look, studies
-from .desk import DIRECT, Desk
+from .desk import DIRECT, Desk, told
 
 LOOKS = Path(__file__).with_name("looks")
 TIDY = (3600, 3600)
@@ -40,7 +40,7 @@ def blocks(desk: Desk) -> gr.Blocks:
                 keep.build(desk, tab, model)
             with gr.Tab("Study", id="study") as tab:
                 studies.build(desk, tab)
-        closer.click(lambda name: leading(desk, name), runs, [tabs, model, slot], **DIRECT)
+        closer.click(told(lambda name: leading(desk, name)), runs, [tabs, model, slot], **DIRECT)
     page.queue(max_size=QUEUE, default_concurrency_limit=4)
     page.state_session_capacity = VISITORS
     return page
