@@ -23,7 +23,8 @@ from PIL import Image
 
 from expunge.cli import main
 from expunge.errors import ExpungeError
-from expunge.web import erase, judge, look, views
+from expunge.model import Model
+from expunge.web import erase, judge, look, studio, views
 from expunge.web.desk import Desk, names, number
 from expunge.web.line import Line, arguments
 from expunge.web.progress import ago, film, of_audit, of_erasure
@@ -138,6 +139,16 @@ def test_a_run_that_a_killed_server_left_goes_first(shelf: Shelf) -> None:
     until(lambda: line.ahead(other) != 1)
     assert shelf.state(orphan) == "stopped"
     line.close()
+
+
+def test_a_busy_moment_does_not_set_the_cost(world: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least of a few tries; then no more are made."""
+    took = iter([9.0, 1.0, *[2.0] * 20])
+    monkeypatch.setattr(studio, "opened", lambda _: world)
+    monkeypatch.setattr(type(world), "seconds_per_pass", lambda *_: next(took))
+    monkeypatch.setattr(studio, "PACES", {})
+    assert [studio.pace("smallworld", 4) for _ in range(9)] == [9.0, *[1.0] * 8]
+    assert len([*took]) == 22 - studio.TRIES
 
 
 def test_the_process_that_draws_ends_with_a_killed_server() -> None:

@@ -55,7 +55,7 @@ def counted(pair: tuple[int, int]) -> str:
     return f"{pair[0]}/{pair[1]}" if pair[1] else "–"
 
 
-HEAD = ("strength", "named", "unsaid", "others lost", "most of it", "what was done")
+HEAD = ("strength", "still there, named", "unsaid", "words of others lost", "most of it", "what was done")
 
 
 def page(edit: Edit, picture: Path | None = None) -> str:
