@@ -104,6 +104,7 @@ def rated(page: Any, study: design.Study, careless: int, folder: Path | None) ->
     rater.get_by_role("button", name=re.compile("begin", re.IGNORECASE)).click()
     rater.wait_for_selector("button[name=rating]")
     if folder:
+        rater.wait_for_load_state("load")
         rater.screenshot(path=folder / "page-rate.png")
     while rater.locator("button[name=rating]").count():
         item = study.by_id[int(rater.input_value("input[name=item]"))]

@@ -117,7 +117,7 @@ def prepared(desk: Desk, text: object, model: object, card: object, other: objec
 
 def build(desk: Desk, model: gr.Dropdown) -> tuple[gr.Dropdown, gr.Button]:
     """The tab, for the model that is chosen; the choice of runs, and the button that leads on."""
-    first = desk.models[0]
+    begun = desk.models[0]
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             what = gr.Textbox(
@@ -125,9 +125,9 @@ def build(desk: Desk, model: gr.Dropdown) -> tuple[gr.Dropdown, gr.Button]:
                 info="a word or a few, such as an object, an artist, a sign; several parted by commas",
             )  # fmt: skip
             with gr.Row(elem_classes="x-examples"):
-                for word in EXAMPLES if small(first) else ():
+                for word in EXAMPLES if small(begun) else ():
                     gr.Button(word, size="sm", min_width=60).click(lambda word=word: word, None, what, **DIRECT)
-            card = gr.Radio(choices(first, {}), value=AUTO, label="How?", elem_id="cards", elem_classes="x-cards")
+            card = gr.Radio(choices(begun, {}), value=AUTO, label="How?", elem_id="cards", elem_classes="x-cards")
             start = gr.Button("Erase", variant="primary", elem_id="start", size="lg")
             with gr.Accordion("More choices", open=False):
                 other = gr.Dropdown(preset_names(), value="esd-x", label="Another preset", elem_id="preset")
@@ -172,8 +172,8 @@ def build(desk: Desk, model: gr.Dropdown) -> tuple[gr.Dropdown, gr.Button]:
     gr.on([timer.tick, runs.change], state, [runs, stamp], outputs, trigger_mode="once", **DIRECT)
     halting(desk, runs, stop, resume, timer)
     gr.on([card.change, other.change], described, [model, card, other, what], shown, **DIRECT)
-    gr.on(None, sample, [what, model], preview, **DRAWING)
-    gr.on(None, lambda name: gr.Radio(priced(name)), model, card, **QUIET)
+    first = gr.on(None, sample, [what, model], preview, **DRAWING)
+    first.then(lambda name: gr.Radio(priced(name)), model, card, **QUIET)
     gr.on(None, lambda: latest(desk), None, runs, **DIRECT)
     return runs, look
 
