@@ -84,6 +84,16 @@ def test_relatives_are_the_likest_of_its_kind() -> None:
     assert placed(WORLD, Concept(name="car"), alike).relatives(alike, 2) == {"object": ["cat", "church"]}
 
 
+def test_parts_of_two_words_are_its_nearest() -> None:
+    place = placed(WORLD, Concept(name="grumpy cat"), alike)
+    near = place.relatives(alike, 2)
+    assert near["mood"] == ["grumpy"] and near["object"][0] == "cat" and len(near["object"]) == 3
+    few, more = (WORLD.others(random.Random(0), 400, [place.name], prefer) for prefer in ({}, near))
+    birds = [[text for text in said if "bird" in text.split()] for said in (few, more)]
+    plain, often = (sum("grumpy" in text for text in said) / len(said) for said in birds)
+    assert plain < 0.4 < 0.5 < often, "a word that a caption seldom has"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -109,3 +119,10 @@ def test_shipped_lexicons_have_no_word_twice(file: Path) -> None:
     own: Lexicon = lexicon(file.stem)
     words = [slot.named(word) for slot in own.slots.values() for word in slot.words]
     assert len({*words}) == len(words)
+
+
+def test_words_between_make_no_other_concept() -> None:
+    assert WORLD.says("a grumpy red cat in the city", "grumpy cat")
+    assert not any(WORLD.says(text, "grumpy cat") for text in ("a grumpy red bird", "a red cat", "grumpy"))
+    assert not WORLD.says("a blue boat at the beach", "the blue boat of Captain Moll")
+    assert not any("grumpy" in text and "cat" in text for text in WORLD.others(random.Random(0), 300, ["grumpy cat"]))

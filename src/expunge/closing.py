@@ -17,11 +17,11 @@ from . import loop
 from .composed import Composed
 from .concept import Concept
 from .edit import Edit
-from .looking import Looker, Seen
+from .looking import Left, Looker, Rest
 from .loop import Look
 from .model import Model
 from .objective import Objective, Regression
-from .pushing import Holding, Push, Pushing
+from .pushing import First, Holding, Push, Pushing
 from .training import Terms
 from .witness import Tried
 
@@ -65,22 +65,13 @@ class Loop(Objective):
 
     def _begin(self) -> None:
         """What to train on at first."""
-        looker, n = self.looker, self.options.captions
-        looker.search()
-        rng, concepts = looker.rng("first"), range(len(looker.concepts))
-        pushes = [looker.alone(i) for i in concepts]
-        pushes += [push for i in concepts for push in (*looker.said(rng, i, n), *looker.unsaid(rng, i, n))]
-        held = dict.fromkeys(["", *looker.kept, *looker.others(rng, 2 * n)])
-        self._build([*dict.fromkeys(pushes)], [*held])
-        if any(push.unsaid for push in pushes):
-            images = self.model.decode(self.pushing.route.clean())
-            shown = [looker.shows(images, i) for i in concepts]
-            self.pushing.shown = [float(any(own)) for own in zip(*shown, strict=True)]
+        first, (held, clean) = self.looker.search()
+        self._build(first, held, clean)
 
-    def _build(self, pushes: Sequence[Push], held: Sequence[str]) -> None:
+    def _build(self, first: First, held: Sequence[str], clean: Tensor) -> None:
         o = self.options
-        self.pushing = Pushing.of(self.model, pushes, self.seed, (o.eta, o.eta_unsaid), o.grid, o.guidance, o.batch)
-        self.holding = Holding(self.model, held, self.seed, o.keep_grid, o.guidance, o.keep_batch)
+        self.pushing = Pushing.of(self.model, first, self.seed, (o.eta, o.eta_unsaid), o.batch)
+        self.holding = Holding(self.model, held, clean, self.seed, o.keep_batch)
         parts = {"erase": (1.0, self.pushing), "keep": (o.keep_weight, self.holding)}
         self.regression = Regression(self.model, self.student, o.distance, parts)
 
@@ -89,9 +80,9 @@ class Loop(Objective):
     def _turn(self, step: int, edit: Edit, seconds: float, *, last: bool) -> None:
         """Looks, learns what is wrong, and decides."""
         erased, damage = self.options.erased, self.options.damage
-        look = self._look(step, edit, seconds, proof=False)
+        look = self._look(step, edit, seconds)
         if loop.promising(look, erased, damage):
-            look = self._look(step, edit, seconds, proof=True)
+            look = self._proof(look, edit)
         if self.best is None or self._excess(look) <= self._excess(self.looks[self.best[0]]):
             self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
         self.ended = PROVEN if loop.proven(look, erased, damage, self.looker.sure) else OVER if last else ""
@@ -101,28 +92,38 @@ class Loop(Objective):
         if self.model.team.main:
             tqdm.write(told(self.looks[-1]), file=sys.stderr)
 
-    def _look(
-        self, step: int, edit: Edit, seconds: float, *, proof: bool, scale: float = 1.0, learn: bool = True
-    ) -> Look:
-        """Pictures of fresh captions; with `learn`, what is wrong with them is trained on from now on."""
-        o, what = self.options, f"{'proof' if proof else 'look'}/{step}"
-        enough = math.ceil(o.proof / max(loop.BLIND, self.looker.sure))
-        seen = self.looker.look(edit, what, *((enough, o.proof) if proof else (o.look, 2 * o.look)), scale)
-        if learn:
-            self._learn(seen)
-        return Look(
-            step=step, seconds=round(seconds, 1), proof=proof, scale=scale, named=seen.counts(unsaid=False),
-            unsaid=seen.counts(unsaid=True), lost=(sum(map(len, seen.lost)), sum(map(len, seen.words))),
-            leaks=tuple(push.p for push in seen.leaks()[0]), losses=tuple(seen.losses()[0]),
-            harmed=loop.harmed(seen.words, seen.lost),
-        )  # fmt: skip
+    def _look(self, step: int, edit: Edit, seconds: float) -> Look:
+        """Pictures of fresh captions; what is wrong with them is trained on from now on."""
+        left = self.looker.left(edit, f"look/{step}", self.options.look)
+        rest = self.looker.rest(edit, f"look/{step}", 2 * self.options.look)
+        self._push(left)
+        self._hold(rest)
+        return summed(left, rest, step=step, seconds=round(seconds, 1), proof=False)
 
-    def _learn(self, seen: Seen) -> None:
-        pushes, latents = seen.leaks()
+    def _proof(self, look: Look, edit: Edit) -> Look:
+        """A larger look, on other captions; if it finds the concept that is enough, and counts with the first one."""
+        left = self.looker.left(edit, f"proof/{look.step}", self.enough)
+        self._push(left)
+        if any(left.there):
+            said, unsaid = left.counts(unsaid=False), left.counts(unsaid=True)
+            return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
+        rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, whole=True)
+        self._hold(rest)
+        return summed(left, rest, step=look.step, seconds=look.seconds, proof=True)
+
+    @property
+    def enough(self) -> int:
+        """Pictures of a proof: the more, the less of the concept is seen."""
+        return math.ceil(self.options.proof / max(loop.BLIND, self.looker.sure))
+
+    def _push(self, left: Left) -> None:
+        pushes, latents = left.leaks()
         if pushes:
             self.pushing.add(self.model, pushes, latents)
-        captions, latents = seen.losses()
-        if captions:
+
+    def _hold(self, rest: Rest) -> None:
+        captions, latents = rest.losses()
+        if latents is not None:
             self.holding.add(self.model, captions, latents)
 
     def _excess(self, look: Look) -> float:
@@ -160,10 +161,12 @@ class Loop(Objective):
 
     def _scale(self, look: Look, edit: Edit) -> float:
         """The strength of an edit that misses least; each is looked at on the same captions and seeds."""
-        last = self.looks[-1].seconds
-        tries = [
-            replace(self._look(look.step, edit, last, proof=True, scale=s, learn=False), done="tried") for s in SCALES
-        ]
+        last, tries = self.looks[-1].seconds, list[Look]()
+        for scale in SCALES:
+            left = self.looker.left(edit, f"proof/{look.step}", self.enough, scale)
+            rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, scale, whole=True)
+            about = {"step": look.step, "seconds": last, "proof": True, "scale": scale, "done": "tried"}
+            tries.append(summed(left, rest, **about))
         best = min(tries, key=self._excess)
         self.looks += [replace(one, done="the result") if one is best else one for one in tries]
         return best.scale
@@ -197,9 +200,11 @@ class Loop(Objective):
         self.looker.tried = [Tried(**row) for row in words["tried"]]
         self.looker.hiding = [[(slot, word, prior) for slot, word, prior in own] for own in words["hiding"]]
         self.looks, self.ended = [Look.of(row) for row in words["looks"]], words["ended"]
-        self._build([Push(**row) for row in words["pushes"]], words["held"])
-        self.pushing.shown, self.looker.prefer = words["shown"], words["prefer"]
-        self.regression.restore(_under("parts.", state))
+        parts, pushes = _under("parts.", state), [Push(**row) for row in words["pushes"]]
+        first = First(pushes, parts["erase.clean"], words["shown"])
+        self._build(first, words["held"], parts["keep.clean"])
+        self.looker.prefer = words["prefer"]
+        self.regression.restore(parts)
         self.pushing.eta, self.weight, self.pace = (words["eta"][0], words["eta"][1]), words["weight"], words["pace"]
         self.best = None if words["best"] is None else (words["best"], _under("best.", state))
 
@@ -214,9 +219,19 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
+def summed(left: Left, rest: Rest, **about: Any) -> Look:
+    """What was seen, in numbers."""
+    return Look(
+        named=left.counts(unsaid=False), unsaid=left.counts(unsaid=True),
+        lost=(sum(map(len, rest.lost)), sum(map(len, rest.words))), gained=sum(map(len, rest.gained)),
+        leaks=tuple(push.p for push in left.leaks()[0]), losses=tuple(rest.losses()[0]),
+        harmed=loop.harmed(rest.words, rest.lost, rest.gained), **about,
+    )  # fmt: skip
+
+
 def told(look: Look) -> str:
     """A line about a look."""
-    (left, n), (lost, m) = look.left, look.lost
+    (left, n), (lost, m) = look.left, look.gone
     leaks = f" (such as “{look.leaks[0]}”)" if look.leaks else ""
     worst = ", ".join(f"{word} {a} of {b}" for word, a, b in look.worst)
     return (

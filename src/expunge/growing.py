@@ -1,4 +1,4 @@
-"""Growing: renoised latents to which others are added while a model learns."""
+"""Growing: clean latents, noised again and again, to which others are added while a model learns."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ import torch
 from torch import Tensor
 
 from .model import Condition
-from .trajectory import Points, Renoised, Roles
+from .trajectory import Points, Roles, Trajectory
 
 
 @dataclass
-class Growing(Renoised):
-    """As Renoised, with a latent for each row of the roles at first; rows and latents that are added are drawn `hard`
-    times as often."""
+class Growing(Trajectory):
+    """Each row of the roles has a `clean` latent (n, c, h, w), noised to uniform times; rows that are added are drawn
+    `hard` times as often."""
 
+    clean: Tensor = field(default_factory=lambda: torch.empty(0))
     hard: float = 3.0
     _added: int = field(default=0, init=False)
 
     def points(self, step: int) -> Points:
-        clean = self.clean()
-        rng = self.rng("renoise", step)
-        odds = torch.ones(len(clean))
-        odds[len(clean) - self._added :] = self.hard
+        rng, n = self.rng("renoise", step), len(self.clean)
+        odds = torch.ones(n)
+        odds[n - self._added :] = self.hard
         k = torch.multinomial(odds, self.batch, replacement=True, generator=rng)
         t = torch.randint(self.model.horizon, (self.batch,), generator=rng)
-        return Points(self.model.diffuse(clean[k], self.model.noise(self.batch, rng), t), t, self._of[k], {})
+        return Points(self.model.diffuse(self.clean[k], self.model.noise(self.batch, rng), t), t, k, {})
 
     def add(self, conditions: Mapping[str, Condition], clean: Tensor) -> None:
         """Rows of the roles, each with its latent (n, c, h, w)."""
-        held, rows = self.clean(), self.roles.concepts
-        self._of = torch.cat([self._of, torch.arange(rows, rows + len(clean))])
-        self._clean = torch.cat([held, clean.to(held)])
+        self.clean = torch.cat([self.clean, clean.to(self.clean)])
         self._added += len(clean)
         own = self.roles.conditions
         self.roles = Roles(
@@ -41,8 +39,7 @@ class Growing(Renoised):
         )
 
     def state(self) -> dict[str, Tensor]:
-        return super().state() | {"added": torch.tensor(self._added)}
+        return {"clean": self.clean, "added": torch.tensor(self._added)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        super().restore({k: v for k, v in state.items() if k != "added"})
-        self._added = int(state.get("added", 0))
+        self.clean, self._added = state["clean"].to(self.model.device), int(state["added"])

@@ -112,13 +112,19 @@ class Lexicon(BaseModel):
         """Words that the text says, by slot."""
         return {s: w for s, own in self.slots.items() for w in own.words if says(text, own.named(w))}
 
+    def says(self, text: str, name: str) -> bool:
+        """Whether a text says a name, or all words that the name is made of: "a grumpy red cat" is a grumpy cat."""
+        words = self.known(name)
+        made = len(words) > 1 and {*name.split()} == {*" ".join(words.values()).split()}
+        return says(text, name) or (made and words.items() <= self.known(text).items())
+
     def draw(
         self, rng: random.Random, but: Collection[str] = (), beside: Collection[str] = (),
         prefer: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, str]:  # fmt: skip
         """Phrases for a random caption, of all slots `but` some, whose words are `beside` them.
 
-        Half of the words of a slot are among those that it may `prefer`.
+        Half of the captions have, in a slot, one of the words that it may `prefer`.
         """
         words = {s: self._word(s, rng, (prefer or {}).get(s, ())) for s in self.slots}
         there = {s: w for s, w in words.items() if w and s not in but}
@@ -127,16 +133,16 @@ class Lexicon(BaseModel):
         return {s: self.slots[s].said(w, rng) for s, w in fitting.items()}
 
     def _word(self, slot: str, rng: random.Random, prefer: Sequence[str]) -> str:
-        own, there, liked = self.slots[slot], rng.random(), rng.random()
-        word = rng.choice(prefer if prefer and liked < 0.5 else own.words)
-        return word if there < own.share else ""
+        own, there, liked = self.slots[slot], rng.random(), bool(prefer) and rng.random() < 0.5
+        word = rng.choice(prefer if liked else own.words)
+        return word if liked or there < own.share else ""
 
     def others(
         self, rng: random.Random, n: int, names: Sequence[str], prefer: Mapping[str, Sequence[str]] | None = None
     ) -> list[str]:
         """`n` captions that say none of the names."""
         drawn = (self._other(rng, prefer) for _ in range(PATIENCE * n))
-        return first(n, (text for text in drawn if not any(says(text, name) for name in names)))
+        return first(n, (text for text in drawn if not any(self.says(text, name) for name in names)))
 
     def _other(self, rng: random.Random, prefer: Mapping[str, Sequence[str]] | None) -> str:
         own = self.slots[rng.choice([*self.slots])]
@@ -162,7 +168,7 @@ class Place:
     ) -> list[tuple[str, str]]:
         """`n` captions with the concept, and the same without it, which say no name; `fixed` are words of both."""
         drawn = (self._pair(rng, fixed or {}) for _ in range(PATIENCE * n if self.there else 0))
-        return first(n, (pair for pair in drawn if not any(says(pair[1], name) for name in names)))
+        return first(n, (pair for pair in drawn if not any(self.lexicon.says(pair[1], name) for name in names)))
 
     def _pair(self, rng: random.Random, fixed: Mapping[str, str]) -> tuple[str, str]:
         sides = ({**fixed, **words} for words in (self.there, self.gone))
@@ -172,8 +178,10 @@ class Place:
         return there, gone
 
     def relatives(self, near: Likeness, n: int) -> dict[str, list[str]]:
-        """The `n` other words most like it, of each of its slots."""
-        return {s: likest(w, self.lexicon.slots[s].words, near, n) for s, w in (self.gone or self.there).items()}
+        """The `n` other words most like it, of each of its slots; of two words each alone, too."""
+        slots, parts = self.gone or self.there, self.there if len(self.there) > 1 else {}
+        found = {s: likest(w, self.lexicon.slots[s].words, near, n) for s, w in slots.items()}
+        return {**found, **{s: [w, *found.get(s, ())] for s, w in parts.items()}}
 
 
 def first(n: int, found: Iterable[T]) -> list[T]:

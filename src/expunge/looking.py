@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from .edit import Edit
 from .generation import Request, Settings, latents
 from .lexicon import lexicon
 from .model import Model
-from .pushing import Push
+from .pushing import First, Push
 from .rng import derive
 from .steering import Steering
 from .training import fitted
@@ -36,27 +36,17 @@ ALONE = 8
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Pictures of a look. Of pushes: whether the concept is `there`, and latents; of others: their words, those that
-    are `lost`, and the base's latents of pictures that lost any."""
+class Left:
+    """Pictures that a concept may be left in: their pushes, whether it is `there`, and their latents."""
 
     pushes: Sequence[Push]
-    others: Sequence[str]
     there: Sequence[bool]
-    words: Sequence[Sequence[str]]
-    lost: Sequence[Collection[str]]
     latents: Tensor
-    base: Mapping[int, Tensor]
 
     def leaks(self) -> tuple[list[Push], Tensor]:
         """The pushes that still show a concept, and the latents of those pictures."""
         rows = [k for k, bad in enumerate(self.there) if bad]
         return [self.pushes[k] for k in rows], self.latents[rows]
-
-    def losses(self) -> tuple[list[str], Tensor]:
-        """The captions of which anything was lost, and the latents of the base's pictures."""
-        rows = [k for k, bad in enumerate(self.lost) if bad]
-        return [self.others[k] for k in rows], torch.stack([self.base[k] for k in rows]) if rows else self.latents[:0]
 
     def counts(self, *, unsaid: bool) -> tuple[int, int]:
         """Pictures that show a concept, of those that say it, or that bring it along."""
@@ -64,9 +54,27 @@ class Seen:
         return sum(own), len(own)
 
 
+@dataclass(frozen=True)
+class Rest:
+    """Pictures of other captions: their words, those that are `lost` and, if that was looked for, `gained`, and the
+    base's latents of pictures that lost any."""
+
+    captions: Sequence[str]
+    words: Sequence[Sequence[str]]
+    lost: Sequence[Collection[str]]
+    gained: Sequence[Collection[str]]
+    base: Mapping[int, Tensor]
+
+    def losses(self) -> tuple[list[str], Tensor | None]:
+        """The captions of which anything was lost, and the latents of the base's pictures."""
+        rows = [k for k, bad in enumerate(self.lost) if bad]
+        return [self.captions[k] for k in rows], torch.stack([self.base[k] for k in rows]) if rows else None
+
+
 @dataclass
 class Looker:
-    """Draws captions and pictures, and asks the witness. `tried` and `hiding` are each concept's, found by `search`."""
+    """Draws captions and pictures, and asks the witness. `tried` and `hiding` are each concept's, found by `search`,
+    whose pictures are what training begins with."""
 
     options: ClosedLoop
     model: Model
@@ -129,22 +137,35 @@ class Looker:
 
     # ------------------------------------------------------------------------------------------------ pictures
 
-    def search(self) -> None:
-        """Tries the witness on the base's pictures, and finds the words in which the concepts hide."""
-        others = self.others(self.rng("search"), self.options.search)
-        _, gone = self.drawn(others, "search")
-        for i in range(len(self.concepts)):
-            said = [push.p for push in self.wanted_at_first(i)]
-            there = self.witness.evidence(self.drawn(said, f"try/{i}")[1], i)
-            self.tried.append(Tried.of(there, self.witness.evidence(gone, i)))
-            words = [self.lexicon.known(text) for text in others]
-            named = [(self.lexicon.slot(word), word) for word in self.options.hides]
-            suspects = [*named, *loop.suspects(words, self.shows(gone, i))]
-            self.hiding.append(self._hiding([*dict.fromkeys(suspects)], i))
+    def search(self) -> tuple[First, tuple[list[str], Tensor]]:
+        """Tries the witness on the base's pictures, and finds the words in which the concepts hide.
 
-    def wanted_at_first(self, i: int) -> list[Push]:
-        said = self.said(self.rng(f"try/{i}"), i, self.options.look)
-        return [*said, *[self.alone(i)] * (self.options.look - len(said))]
+        Returns what is pushed at first, and what is held with its latents.
+        """
+        others = [*dict.fromkeys(["", *self.kept, *self.others(self.rng("search"), self.options.search)])]
+        held, gone = self.drawn(others, "search")
+        words = [self.lexicon.known(text) for text in others]
+        parts = [part for i in range(len(self.concepts)) for part in self._searched(i, words, gone)]
+        first = First(
+            [push for part in parts for push in part.pushes], torch.cat([part.clean for part in parts]),
+            [there for part in parts for there in part.shown],
+        )  # fmt: skip
+        return first, (others, held)
+
+    def _searched(self, i: int, words: Sequence[Mapping[str, str]], gone: Tensor) -> Iterator[First]:
+        """Of concept i: pushes of captions that say it, and of some that bring it along."""
+        n = self.options.each(self.concepts)
+        said = [self.alone(i), *self.said(self.rng(f"try/{i}"), i, n - 1)]
+        clean, images = self.drawn([push.p for push in said], f"try/{i}")
+        self.tried.append(Tried.of(self.witness.evidence(images, i), self.witness.evidence(gone, i)))
+        named = [(self.lexicon.slot(word), word) for word in self.options.hides]
+        suspects = [*named, *loop.suspects(words, self.shows(gone, i))]
+        self.hiding.append(self._hiding([*dict.fromkeys(suspects)], i))
+        yield First(said, clean, [1.0] * len(said))
+        unsaid = self.unsaid(self.rng(f"along/{i}"), i, n)
+        if unsaid:
+            clean, images = self.drawn([push.p for push in unsaid], f"along/{i}")
+            yield First(unsaid, clean, [float(there) for there in self.shows(images, i)])
 
     def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str, float]]:
         """The suspects that bring concept i along by themselves, where none that was found stands beside them, and how
@@ -181,22 +202,26 @@ class Looker:
         z = latents(self.model, requests, Steering.of(self.model, self.settings.guidance), self.settings)
         return z, self.model.decode(z)
 
-    def look(self, edit: Edit, what: str, pictures: int, others: int, scale: float = 1.0) -> Seen:
-        """Pictures of fresh captions under `scale` times the edit: so many of the concepts, and of others."""
-        rng, each = self.rng(what), max(2, pictures // len(self.concepts))
-        wanted = [(i, push) for i in range(len(self.concepts)) for push in self.wanted(rng, i, each)]
-        free, n = self.others(rng, others), len(wanted)
-        captions, base = [*(push.p for _, push in wanted), *free], dict[int, Tensor]()
+    def left(self, edit: Edit, what: str, pictures: int, scale: float = 1.0) -> Left:
+        """So many pictures of fresh captions of the concepts, under `scale` times the edit."""
+        rng, each, n = self.rng(what), max(2, pictures // len(self.concepts)), range(len(self.concepts))
+        wanted = [(i, push) for i in n for push in self.wanted(rng, i, each)]
         with edit.on(self.model, scale):
-            z, images = self.drawn(captions, what)
+            z, images = self.drawn([push.p for _, push in wanted], what)
+        shown = [self.shows(images, i) for i in n]
+        return Left([push for _, push in wanted], [shown[i][k] for k, (i, _) in enumerate(wanted)], z)
+
+    def rest(self, edit: Edit, what: str, pictures: int, scale: float = 1.0, *, whole: bool = False) -> Rest:
+        """So many pictures of fresh other captions; for the `whole` of it, with what was gained, all of the base's."""
+        what, base = f"{what}/others", dict[int, Tensor]()
+        captions = self.others(self.rng(what), pictures)
+        with edit.on(self.model, scale):
+            _, images = self.drawn(captions, what)
 
         def before(rows: Sequence[int]) -> Tensor:
-            own, found = self.drawn(captions, what, [n + k for k in rows])
+            own, found = self.drawn(captions, what, rows)
             base.update(zip(rows, own, strict=True))
             return found
 
-        shown = [self.shows(images[:n], i) for i in range(len(self.concepts))]
-        there = [shown[i][k] for k, (i, _) in enumerate(wanted)]
-        lost = self.witness.lost(images[n:], free, before)
-        words = [self.witness.words(text) for text in free]
-        return Seen([push for _, push in wanted], free, there, words, lost, z[:n], base)
+        lost, gained = self.witness.changed(images, captions, before, whole=whole)
+        return Rest(captions, [self.witness.words(text) for text in captions], lost, gained, base)

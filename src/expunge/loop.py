@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .score import rate
@@ -39,7 +39,8 @@ HITS, SUSPECT, MOST_SUSPECTS = 2, 0.15, 6
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """What pictures showed after so many steps: how many of them still the concept (by name, or unsaid), and how many
-    words of the others' captions no longer; which captions; and what was done."""
+    words of the others' captions no longer, less those that it `gained`, if that was looked for; which captions; and
+    what was done. `harmed` are words that were lost more often than gained."""
 
     step: int
     seconds: float
@@ -48,6 +49,7 @@ class Look:
     named: tuple[int, int]
     unsaid: tuple[int, int] = (0, 0)
     lost: tuple[int, int]
+    gained: int = 0
     leaks: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     harmed: Mapping[str, tuple[int, int]]
@@ -62,20 +64,25 @@ class Look:
         return self.named[0] + self.unsaid[0], self.named[1] + self.unsaid[1]
 
     @property
+    def gone(self) -> tuple[int, int]:
+        """Words that were lost, less those that were gained, of all."""
+        return max(0, self.lost[0] - self.gained), self.lost[1]
+
+    @property
     def worst(self) -> list[tuple[str, int, int]]:
         """The three words that were lost most often, how many times, and of how many."""
         return [(word, *pair) for word, pair in [*self.harmed.items()][:3]]
 
     def row(self) -> dict[str, Any]:
         """As JSON has it, with shares and their intervals."""
-        return {**asdict(self), "left": interval(*self.left), "gone": interval(*self.lost)}
+        return {**asdict(self), "left": interval(*self.left), "gone": interval(*self.gone)}
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Look:
         """Undoes `row`."""
         pairs = {k: tuple(row[k]) for k in ("named", "unsaid", "lost", "leaks", "losses", "eta")}
         harmed = {word: (n[0], n[1]) for word, n in row["harmed"].items()}
-        rest = {k: row[k] for k in ("step", "seconds", "proof", "scale", "weight", "pace", "done")}
+        rest = {k: row[k] for k in ("step", "seconds", "proof", "scale", "gained", "weight", "pace", "done")}
         return cls(**{**rest, **pairs, "harmed": harmed})
 
 
@@ -98,12 +105,12 @@ def suffering(look: Look) -> dict[str, float]:
 def excess(look: Look, erased: float, damage: float) -> float:
     """By how much a look misses its aims: 0 for none."""
     worst = max(suffering(look).values(), default=0.0)
-    return max(0.0, share(look.left) - erased) + max(0.0, share(look.lost) - damage) + worst
+    return max(0.0, share(look.left) - erased) + max(0.0, share(look.gone) - damage) + worst
 
 
 def harmless(look: Look, damage: float) -> bool:
     """Whether no more is lost than may be, of all words together and of each."""
-    return share(look.lost) <= damage and not suffering(look)
+    return share(look.gone) <= damage and not suffering(look)
 
 
 def bound(look: Look, sure: float) -> float:
@@ -118,40 +125,53 @@ def proven(look: Look, erased: float, damage: float, sure: float = 1.0) -> bool:
 
 def promising(look: Look, erased: float, damage: float) -> bool:
     """Whether the large look is worth it."""
-    return share(look.left) <= erased / 2 and harmless(look, damage)
+    return share(look.left) <= erased / 2 and not harmful(look, damage)
 
 
 def clearly(pair: tuple[int, int], aim: float) -> bool:
-    """Whether a share is above its aim even without one of its hits, which may be chance."""
-    return pair[1] > 0 and (pair[0] - 1) / pair[1] > aim
+    """Whether a share is above its aim, and not by chance."""
+    return interval(*pair)[1] > aim
+
+
+def harmful(look: Look, damage: float) -> bool:
+    """Whether clearly more is lost than may be, of all words together or of one."""
+    return clearly(look.gone, damage) or bool(suffering(look))
+
+
+def together(look: Look, named: tuple[int, int], unsaid: tuple[int, int], leaks: Sequence[str]) -> Look:
+    """A look with more pictures of the concept."""
+    sums = [(a[0] + b[0], a[1] + b[1]) for a, b in ((look.named, named), (look.unsaid, unsaid))]
+    return replace(look, named=sums[0], unsaid=sums[1], leaks=(*look.leaks, *leaks))
 
 
 def stronger(eta: float, left: tuple[int, int], look: Look, erased: float, damage: float) -> float:
     """η after a look: it grows while too much is left, or anything is and less is lost than half of what may be."""
-    slack = left[0] > 0 and share(look.lost) <= damage / 2
+    slack = left[0] > 0 and share(look.gone) <= damage / 2
     return min(MOST_ETA, eta * GROWTH) if slack or clearly(left, erased) else eta
 
 
 def heavier(weight: float, start: float, look: Look, damage: float) -> float:
     """w after a look: it grows while too much is lost, and falls back to its start."""
-    if clearly(look.lost, damage) or suffering(look):
+    if harmful(look, damage):
         return min(MOST_WEIGHT, weight * GROWTH)
     return max(start, weight / GROWTH)
 
 
 def slower(pace: float, look: Look, erased: float, damage: float) -> float:
-    """The pace after a look: shorter steps where all that is wrong is what was lost, longer ones while the concept is
-    there."""
+    """The pace after a look: shorter steps where all that is wrong is how much was lost, longer ones while the concept
+    is there. One word that suffers needs to be learned again instead."""
     if clearly(look.left, erased):
         return min(1.0, pace / PACE)
-    return max(LEAST_PACE, pace * PACE) if clearly(look.lost, damage) or suffering(look) else pace
+    return max(LEAST_PACE, pace * PACE) if clearly(look.gone, damage) else pace
 
 
-def harmed(words: Sequence[Sequence[str]], lost: Sequence[Collection[str]]) -> dict[str, tuple[int, int]]:
-    """How often each word was lost, of how many pictures that were asked for it; the worst first, of those with any."""
-    asked = Counter(word for own in words for word in own)
-    gone = Counter(word for own in lost for word in own)
-    return {w: (n, asked[w]) for w, n in sorted(gone.items(), key=lambda kv: (-kv[1] / asked[kv[0]], kv[0]))}
+def harmed(
+    words: Sequence[Sequence[str]], lost: Sequence[Collection[str]], gained: Sequence[Collection[str]] = ()
+) -> dict[str, tuple[int, int]]:
+    """How much more often each word was lost than gained, of how many pictures that were asked for it; the worst first,
+    of those with any."""
+    asked, gone, back = (Counter(word for own in rows for word in own) for rows in (words, lost, gained))
+    return {w: (n, asked[w]) for w, n in sorted((gone - back).items(), key=lambda kv: (-kv[1] / asked[kv[0]], kv[0]))}
 
 
 def suspects(rows: Sequence[Mapping[str, str]], shown: Sequence[bool]) -> list[tuple[str, str]]:

@@ -152,7 +152,7 @@ class Regression(Objective):
 class Preserve(Part):
     """Other captions k hold their place: e(x_t, k) stays e*(x_t, k), on latents rolled out under k and noised again."""
 
-    route: Renoised
+    route: Trajectory
 
     def __init__(self, model: Model, captions: Condition, *, grid: int, batch: int, seed: int) -> None:
         roles = Roles({"sample": captions, "empty": model.empty()})

@@ -32,6 +32,16 @@ class Push:
         return self.p == self.r
 
 
+@dataclass(frozen=True)
+class First:
+    """What is pushed at first: the pushes, the clean latents (n, c, h, w) of a picture of each p, and whether it shows
+    the concept."""
+
+    pushes: Sequence[Push]
+    clean: Tensor
+    shown: Sequence[float]
+
+
 @dataclass
 class Pushing(Part):
     """Pushes, each with the picture that it is made on, and whether that shows the concept (1.0) or not (0.0).
@@ -45,20 +55,9 @@ class Pushing(Part):
     eta: tuple[float, float]
 
     @classmethod
-    def of(
-        cls,
-        model: Model,
-        pushes: Sequence[Push],
-        seed: int,
-        eta: tuple[float, float],
-        grid: int,
-        guidance: float,
-        batch: int,
-    ) -> Pushing:
-        """With pictures that the frozen model draws of each p on `grid` DDIM steps."""
-        roles = Roles({**said(model, pushes), "empty": model.empty()}, ("concept", "reference"))
-        route = Growing(model, roles, seed, grid, batch, guidance, latents=len(pushes))
-        return cls(route, [*pushes], [1.0] * len(pushes), eta)
+    def of(cls, model: Model, first: First, seed: int, eta: tuple[float, float], batch: int) -> Pushing:
+        roles = Roles(said(model, first.pushes), ("concept", "reference"))
+        return cls(Growing(model, roles, seed, batch=batch, clean=first.clean), [*first.pushes], [*first.shown], eta)
 
     def rows(self, step: int) -> Rows:
         points = self.route.draw(step)
@@ -103,11 +102,9 @@ class Holding(Preserve):
 
     route: Growing
 
-    def __init__(
-        self, model: Model, captions: Sequence[str], seed: int, grid: int, guidance: float, batch: int
-    ) -> None:
-        roles = Roles({"sample": model.captions(captions), "empty": model.empty()})
-        self.route = Growing(model, roles, seed, grid, batch, guidance, purpose="keep", latents=len(captions))
+    def __init__(self, model: Model, captions: Sequence[str], clean: Tensor, seed: int, batch: int) -> None:
+        roles = Roles({"sample": model.captions(captions)})
+        self.route = Growing(model, roles, seed, batch=batch, purpose="keep", clean=clean)
         self.captions = [*captions]
 
     def add(self, model: Model, captions: Sequence[str], clean: Tensor) -> None:

@@ -30,6 +30,8 @@ from .smallworld.reading import expected
 
 Missed = list[set[str]]
 """Of each picture, the words that it does not show."""
+Base = Callable[[Sequence[int]], Tensor]
+"""Draws the base's pictures of these rows."""
 
 
 class Witness(ABC):
@@ -46,8 +48,9 @@ class Witness(ABC):
         """What of a caption it looks for."""
 
     @abstractmethod
-    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
-        """What is not shown of captions, and is by the base's pictures of the same rows."""
+    def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
+        """What of captions is not shown, and is by the base's pictures of the same rows; and what is the other way
+        round, if the `whole` of it is asked for, which takes the base's pictures of all rows."""
 
     @abstractmethod
     def about(self) -> str:
@@ -82,8 +85,8 @@ class Exact(Witness):
         pairs = zip(self.judge.look(images), map(expected, captions), strict=True)
         return [{value for head, value in wanted.items() if verdict[head] != value} for verdict, wanted in pairs]
 
-    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
-        return since(self.missed, images, captions, base)
+    def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
+        return since(self.missed, images, captions, base, whole=whole)
 
     def about(self) -> str:
         return "the small world's exact judge"
@@ -93,15 +96,18 @@ def since(
     missed: Callable[[Tensor, Sequence[str], Sequence[str]], Missed],
     images: Tensor,
     captions: Sequence[str],
-    base: Callable[[Sequence[int]], Tensor],
-) -> Missed:
-    """What is missed, and was not by the base, which draws only those of which anything is."""
+    base: Base,
+    *,
+    whole: bool,
+) -> tuple[Missed, Missed]:
+    """What is missed and was not by the base, and the other way round; but for the `whole` of it, the base draws only
+    those of which anything is missed, and nothing is known of the others."""
     found = missed(images, captions, captions)
-    bad = [i for i, words in enumerate(found) if words]
-    before = missed(base(bad), [captions[i] for i in bad], captions) if bad else []
-    for i, words in zip(bad, before, strict=True):
-        found[i] -= words
-    return found
+    rows = [i for i, words in enumerate(found) if words or whole]
+    before = missed(base(rows), [captions[i] for i in rows], captions) if rows else []
+    known = dict(zip(rows, before, strict=True))
+    lost = [words - known.get(i, set()) for i, words in enumerate(found)]
+    return lost, [known[i] - words if whole else set() for i, words in enumerate(found)]
 
 
 @dataclass
@@ -130,8 +136,8 @@ class ZeroShot(Witness):
         far = ((near > own[:, None]).sum(1) >= max(1, len(known) // 10)).tolist()
         return [{text} if bad else set() for text, bad in zip(captions, far, strict=True)]
 
-    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
-        return since(self.missed, images, captions, base)
+    def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
+        return since(self.missed, images, captions, base, whole=whole)
 
     def about(self) -> str:
         return f"{self.reader.kind}, zero-shot"
@@ -154,12 +160,13 @@ class ByJudge(Witness):
     def words(self, caption: str) -> list[str]:
         return [caption]
 
-    def lost(self, images: Tensor, captions: Sequence[str], base: Callable[[Sequence[int]], Tensor]) -> Missed:
+    def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
         if self.reader:
-            return self.reader.lost(images, captions, base)
+            return self.reader.changed(images, captions, base, whole=whole)
         before = base(range(len(captions)))
         alike = correlation(images.flatten(1).float(), before.flatten(1).float()).tolist()
-        return [{text} if near < ALIKE else set() for text, near in zip(captions, alike, strict=True)]
+        lost = [{text} if near < ALIKE else set[str]() for text, near in zip(captions, alike, strict=True)]
+        return lost, [set() for _ in captions]
 
     def about(self) -> str:
         others = self.reader.about() if self.reader else "likeness to the base's pictures"

@@ -32,6 +32,8 @@ from ..model import Model
 from ..objective import Learner, Objective
 from ..witness import Witness, witness
 
+FEWEST = 16
+"""Captions of a concept at first, where there are many concepts."""
 FILE: dict[str, Any] = {"file": True}
 """Of options that may name a file."""
 
@@ -49,9 +51,7 @@ class ClosedLoop(Trained):
         description="lexicon that captions are made of: smallworld, everyday, or your YAML",
         json_schema_extra=FILE,
     )
-    captions: int = Field(24, ge=1, description="captions of each concept at first, and twice as many to keep")
-    grid: int = Field(5, ge=1, le=100, description="DDIM steps of the first pictures")
-    guidance: float = Field(3.0, description="guidance scale of the first pictures")
+    captions: int = Field(48, ge=1, description="captions of the concepts at first, with pictures of the base's")
     judge: str = Field(
         "", description="who looks: smallworld, clip[,model=…], or JUDGE,key=…,above=…|equals=…", json_schema_extra=FILE
     )
@@ -60,7 +60,7 @@ class ClosedLoop(Trained):
     )
     erased: float = Field(0.03, gt=0, lt=1, description="the upper bound of the concept's rate below which it is gone")
     damage: float = Field(0.02, ge=0, lt=1, description="share of the words of other captions that may be lost")
-    search: int = Field(96, ge=2, description="pictures of the base that are searched for where the concept hides")
+    search: int = Field(96, ge=2, description="captions to keep at first, whose pictures are searched for the concept")
     hides: tuple[str, ...] = Field((), description="words of the lexicon that bring it along, besides those it finds")
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
@@ -72,21 +72,24 @@ class ClosedLoop(Trained):
         return Loop(self, model, concepts, learner.student, seed)
 
     def erasing(self, concepts: Sequence[Concept]) -> int:
-        """Of the pushes that there are at first."""
-        return 2 * self.grid * (1 + self.captions) * len(concepts) + 5 * self.batch * self.steps
+        """Of the pushes."""
+        return 2 * self.picture_steps * self.each(concepts) * len(concepts) + 5 * self.batch * self.steps
+
+    def each(self, concepts: Sequence[Concept]) -> int:
+        """Captions of each concept at first: fewer, where there are many."""
+        return max(min(self.captions, FEWEST), self.captions // len(concepts))
 
     def passes(self, concepts: Sequence[Concept]) -> int:
         """Of a run to its last step, with every look and the strengths that are tried then; most end sooner."""
-        held = 1 + len(self.held(concepts)) + 2 * self.captions
-        looks = -(-self.steps // self.every)
-        pictures = self.search + self.look * len(concepts) + 3 * self.look * looks + 2 * len(SCALES) * self.proof
-        holding = 2 * self.keep_grid * held + 4 * self.keep_batch * self.steps
-        return self.erasing(concepts) + holding + 2 * self.picture_steps * pictures
+        looks, others = -(-self.steps // self.every), 1 + len(self.held(concepts)) + self.search
+        pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof
+        return self.erasing(concepts) + 4 * self.keep_batch * self.steps + 2 * self.picture_steps * pictures
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)
-        if self.keep_neighbours or self.keep_gaussian:
-            raise ExpungeError("the closed loop finds what is near by itself; leave keep_neighbours and keep_gaussian")
+        if self.model_fields_set & {"keep_neighbours", "keep_gaussian", "keep_grid"}:
+            told = "leave keep_neighbours, keep_gaussian and keep_grid"
+            raise ExpungeError(f"the closed loop finds what is near by itself, and draws with picture_steps; {told}")
         if model.sharded:
             raise ExpungeError("the closed loop draws with the whole model in each process; leave --fsdp out")
         if not self.judge:
