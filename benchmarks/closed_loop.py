@@ -1,6 +1,6 @@
 """The closed loop on every kind of concept of the small world: what went, what else changed, how long it took.
 
-    python benchmarks/closed_loop.py [--out FILE.jsonl] [--seeds 3] [--pictures 67] [--steps 10] [--only NAME ...]
+    python benchmarks/closed_loop.py [--out FILE.jsonl] [--edits DIR] [--seeds 3] [--pictures 67] [--only NAME ...]
     python benchmarks/closed_loop.py [--out FILE.jsonl] --show
 
 Each concept is erased from each seed by the preset smallworld-loop, and judged on seeds that the loop never saw, and by
@@ -64,12 +64,13 @@ def meant(concepts: Sequence[str]) -> list[str]:
 
 
 def tried(
-    concepts: tuple[str, ...], seed: int, looker: Looker, model: Any, base: Mapping[Any, Any], cells: Any
+    concepts: tuple[str, ...], seed: int, looker: Looker, model: Any, base: Mapping[Any, Any], cells: Any, kept: Path
 ) -> dict[str, Any]:
-    """One erasure, judged."""
+    """One erasure, judged; the edit stays in the folder."""
     method, begun = build_method(preset("smallworld-loop"), {}), time.monotonic()
     edit = method.fit(model, concepts_of(concepts), seed=seed, name="loop")
     seconds, names = time.monotonic() - begun, meant(concepts)
+    edit.save(kept / f"{'+'.join(concepts)}-{seed}.safetensors")
     with edit.on(model):
         seen = looker(model, requests(cells), f"judging {', '.join(concepts)}, seed {seed}")
     pairs = zip(scores(cells, base, "base", names), scores(cells, seen, "loop", names), strict=True)
@@ -142,6 +143,7 @@ def recorded(file: Path) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".jsonl"))
+    parser.add_argument("--edits", type=Path, default=Path("edits"), help="folder of the edits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=67, help="of each cell and seed, about")
     parser.add_argument("--steps", type=int, default=10)
@@ -160,7 +162,7 @@ def main() -> None:
         for concepts in cases:
             if any(tuple(r["concepts"]) == concepts and r["seed"] == seed for r in recorded(options.out)):
                 continue
-            row = tried(concepts, seed, looker, model, base, cells)
+            row = tried(concepts, seed, looker, model, base, cells, options.edits)
             with options.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             tqdm.write(line(concepts, [row]))

@@ -70,7 +70,8 @@ class Loop(Objective):
 
     def _build(self, first: First, held: Sequence[str], clean: Tensor) -> None:
         o = self.options
-        self.pushing = Pushing.of(self.model, first, self.seed, (o.eta, o.eta_unsaid), o.batch)
+        rows = o.rows(self.looker.concepts)
+        self.pushing = Pushing.of(self.model, first, self.seed, (o.eta, o.eta_unsaid), rows)
         self.holding = Holding(self.model, held, clean, self.seed, o.keep_batch)
         parts = {"erase": (1.0, self.pushing), "keep": (o.keep_weight, self.holding)}
         self.regression = Regression(self.model, self.student, o.distance, parts)

@@ -34,6 +34,8 @@ from ..witness import Witness, witness
 
 FEWEST = 16
 """Captions of a concept at first, where there are many concepts."""
+MOST = 4
+"""Times `batch` pushes a step, at most, where there are many concepts."""
 FILE: dict[str, Any] = {"file": True}
 """Of options that may name a file."""
 
@@ -73,7 +75,11 @@ class ClosedLoop(Trained):
 
     def erasing(self, concepts: Sequence[Concept]) -> int:
         """Of the pushes."""
-        return 2 * self.picture_steps * self.each(concepts) * len(concepts) + 5 * self.batch * self.steps
+        return 2 * self.picture_steps * self.each(concepts) * len(concepts) + 5 * self.rows(concepts) * self.steps
+
+    def rows(self, concepts: Sequence[Concept]) -> int:
+        """Pushes of a step: `batch` for each concept, of the first few."""
+        return self.batch * min(MOST, len(concepts))
 
     def each(self, concepts: Sequence[Concept]) -> int:
         """Captions of each concept at first: fewer, where there are many."""

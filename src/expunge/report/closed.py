@@ -27,7 +27,8 @@ def verdict(edit: Edit) -> str:
     found, ended = looks(edit), edit.provenance["loop"]["ended"]
     result = next((look for look in found if look.done == "the result"), found[-1])
     (left, n), (lost, m), high = result.left, result.lost, bound(result, edit.provenance["loop"]["sure"])
-    told = f"{left} of {n} pictures still show it (at most {high:.1%}, 95%), {lost} of {m} words of others were lost"
+    net = f", and {result.gained} gained" if result.gained else ""
+    told = f"{left} of {n} pictures still show it (at most {high:.1%}, 95%), {lost} of {m} words of others were lost{net}"
     if ended == "proven":
         return f"Proven after {result.step} steps: {told}."
     strength = "" if result.scale == 1 else f", at {result.scale:g} times its strength"
@@ -48,7 +49,8 @@ def rows(found: Sequence[Look]) -> list[tuple[str, list[str]]]:
 
 def cells(look: Look) -> list[str]:
     most = ", ".join(f"{word} {a}/{b}" for word, a, b in look.worst)
-    return [f"{look.scale:g}", counted(look.named), counted(look.unsaid), counted(look.lost), most, look.done]
+    lost = counted(look.lost) + (f", {look.gained} gained" if look.gained else "")
+    return [f"{look.scale:g}", counted(look.named), counted(look.unsaid), lost, most, look.done]
 
 
 def counted(pair: tuple[int, int]) -> str:

@@ -1,0 +1,112 @@
+"""Ten concepts of the small world: erased at once, and one after another, each undone again.
+
+    python benchmarks/ten.py [--edits DIR] [--seed 0] [--pictures 100] [--steps 10]
+
+Each is erased by the preset smallworld-loop, unless DIR has its edit (as closed_loop.py keeps them), and all edits are
+put on the model together; beside it one edit that was told all ten. A line tells each concept's rate, of the base, with
+all ten edits, with all but its own, and with the one edit; the last two the mean and the worst of all others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from closed_loop import Cell, hits, told
+from methods import Looker, Strange
+
+from expunge import smallworld
+from expunge.concept import says
+from expunge.edit import Edit
+from expunge.erasure import build_method, concepts_of
+from expunge.families import load
+from expunge.generation import Settings
+from expunge.model import Model
+from expunge.protocol import requests
+from expunge.recipe import preset
+from expunge.smallworld.judge import load_judge
+from expunge.smallworld.survey import scores, survey
+
+TEN = ("car", "fish", "house", "cat", "Marlow", "Orsini", "Kessel", "hazard sign", "stop sign", "blue")
+OWN = ("accuracy", "named", "implicit")
+
+
+def erased(model: Model, names: Sequence[str], seed: int, file: Path) -> Edit:
+    """From the folder, or erased now and kept there."""
+    if file.exists():
+        return Edit.load(file)
+    edit = build_method(preset("smallworld-loop"), {}).fit(model, concepts_of(names), seed=seed, name=file.stem)
+    edit.save(file)
+    print(f"{file.stem}: {edit.provenance['loop']['ended']}, {edit.provenance['cost']['seconds']:.0f} s", flush=True)
+    return edit
+
+
+class Judging:
+    """The same pictures under one set of edits after another."""
+
+    def __init__(self, model: Model, pictures: int, steps: int) -> None:
+        judge = load_judge(smallworld.path())
+        self.model, self.cells = model, survey(pictures, seed=7)
+        self.looker = Looker(judge, Strange(judge), Settings(steps=steps))
+
+    def __call__(self, edits: Sequence[Edit], label: str, only: str = "") -> dict[tuple[str, str], tuple[int, int]]:
+        """Hits and pictures of every cell, or of one concept's."""
+        cells = [c for c in self.cells if not only or (of(c.subject) == only and c.metric in OWN)]
+        with ExitStack() as on:
+            for edit in edits:
+                on.enter_context(edit.on(self.model))
+            seen = self.looker(self.model, requests(cells), label)
+        return {(s.subject, s.metric): (hits(s), s.n) for s in scores(cells, seen, label, TEN)}
+
+
+Found = dict[tuple[str, str], tuple[int, int]]
+
+
+def own(found: Found, name: str) -> str:
+    return told([Cell(0, *pair) for (subject, metric), pair in found.items() if metric in OWN and of(subject) == name])
+
+
+def of(subject: str) -> str:
+    """The concept of a cell: "hazard sign" of "hazard sign in the city"."""
+    return subject.split(" in the ")[0]
+
+
+def others(base: Found, found: Found) -> tuple[str, str]:
+    """What all others lost on the mean, and the worst of them."""
+    kept = ("accuracy", "named", "memorised", "synonym")
+    keys = [k for k in found if k[1] in kept and not any(says(k[0], name) for name in TEN)]
+    cells = {k: Cell(base[k][0], *found[k]) for k in keys}
+    worst = max(keys, key=lambda k: cells[k].lost)
+    cell = cells[worst]
+    mean = sum(c.lost for c in cells.values()) / len(cells)
+    return (
+        f"{-100 * mean:+.1f}",
+        f"{worst[0]} {100 * cell.before / cell.n:.0f} → {100 * cell.after / cell.n:.0f} ({cell.n})",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edits", type=Path, default=Path("edits"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=10)
+    options = parser.parse_args()
+    model = load("smallworld")
+    each = {n: erased(model, [n], options.seed, options.edits / f"{n}-{options.seed}.safetensors") for n in TEN}
+    once = erased(model, TEN, options.seed, options.edits / f"ten-{options.seed}.safetensors")
+    judging = Judging(model, options.pictures, options.steps)
+    base, stacked, single = judging([], "base"), judging([*each.values()], "ten edits"), judging([once], "one edit")
+    print("| | base | ten edits | all but its own | one edit |\n|---|---|---|---|---|")
+    for name in TEN:
+        undone = judging([edit for other, edit in each.items() if other != name], f"{name} undone", name)
+        print(f"| {name} | {own(base, name)} | {own(stacked, name)} | {own(undone, name)} | {own(single, name)} |")
+    ends = others(base, stacked), others(base, single)
+    for label, of_ten, of_one in zip(("mean of others", "worst other"), *ends, strict=True):
+        print(f"| {label} | | {of_ten} | | {of_one} |")
+
+
+if __name__ == "__main__":
+    main()
