@@ -88,7 +88,8 @@ class Loop(Objective):
             self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
         self.ended = PROVEN if loop.proven(look, erased, damage, self.looker.sure) else OVER if last else ""
         done = self.ended or self._adapt(look)
-        self.looker.watch([word for word, (hits, _) in look.harmed.items() if hits > 1])
+        if not self.ended:
+            self._watch([word for word, (hits, _) in look.harmed.items() if hits > 1])
         self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
         if self.model.team.main:
             tqdm.write(told(self.looks[-1]), file=sys.stderr)
@@ -124,6 +125,13 @@ class Loop(Objective):
 
     def _hold(self, rest: Rest) -> None:
         captions, latents = rest.losses()
+        if latents is not None:
+            self.holding.add(self.model, captions, latents)
+
+    def _watch(self, words: Sequence[str]) -> None:
+        """Words that were lost are looked at more often, and more captions with them are held."""
+        self.looker.watch(words)
+        captions, latents = self.looker.beside(words, f"watch/{len(self.looks)}")
         if latents is not None:
             self.holding.add(self.model, captions, latents)
 

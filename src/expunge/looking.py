@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import loop
-from .concept import Concept, whole
+from .concept import Concept, says, whole
 from .edit import Edit
 from .generation import Request, Settings, latents
 from .lexicon import lexicon
@@ -31,6 +31,8 @@ RELATIVES = 5
 """Words most like the concept, which are looked at and kept more often."""
 HIDES, ASKED = 0.25, 16
 """A suspected word brings a concept along if more than so much of that many pictures show it."""
+MORE = 24
+"""Captions that are held from then on, where words were lost."""
 ALONE = 8
 """One in so many captions that say a concept is its name alone."""
 
@@ -97,6 +99,15 @@ class Looker:
         for word in words:
             if word in known and word not in self.prefer.get(known[word], ()):
                 self.prefer.setdefault(known[word], []).append(word)
+
+    def beside(self, words: Sequence[str], what: str) -> tuple[list[str], Tensor | None]:
+        """Captions that say one of these words, and the base's latents of their pictures."""
+        slots = {s: [w for w in words if w in own.words] for s, own in self.lexicon.slots.items()}
+        liked = {s: own for s, own in slots.items() if own}
+        drawn = self.lexicon.others(self.rng(what), 2 * MORE, self.names, liked) if liked else []
+        said = [{*self.lexicon.known(text).values()} for text in drawn]
+        found = [text for text, own in zip(drawn, said, strict=True) if own & {*words}][:MORE]
+        return found, self.drawn(found, what)[0] if found else None
 
     @property
     def sure(self) -> float:
@@ -165,7 +176,17 @@ class Looker:
         unsaid = self.unsaid(self.rng(f"along/{i}"), i, n)
         if unsaid:
             clean, images = self.drawn([push.p for push in unsaid], f"along/{i}")
-            yield First(unsaid, clean, [float(there) for there in self.shows(images, i)])
+            shown = [float(there) for there in self.shows(images, i)]
+            yield First(self.known(unsaid, shown, i), clean, shown)
+
+    def known(self, unsaid: Sequence[Push], shown: Sequence[float], i: int) -> list[Push]:
+        """The pushes with better priors of the words in which concept i hides: of so many more pictures."""
+        found, better = self.hiding[i], dict[str, float]()
+        for _, word, prior in found:
+            more = [there for push, there in zip(unsaid, shown, strict=True) if says(push.p, word)]
+            better[word] = (ASKED * prior + sum(more)) / (ASKED + len(more))
+        self.hiding[i] = [(slot, word, better[word]) for slot, word, _ in found]
+        return [replace(push, prior=max(p for w, p in better.items() if says(push.p, w))) for push in unsaid]
 
     def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str, float]]:
         """The suspects that bring concept i along by themselves, where none that was found stands beside them, and how

@@ -28,7 +28,9 @@ def verdict(edit: Edit) -> str:
     result = next((look for look in found if look.done == "the result"), found[-1])
     (left, n), (lost, m), high = result.left, result.lost, bound(result, edit.provenance["loop"]["sure"])
     net = f", and {result.gained} gained" if result.gained else ""
-    told = f"{left} of {n} pictures still show it (at most {high:.1%}, 95%), {lost} of {m} words of others were lost{net}"
+    told = (
+        f"{left} of {n} pictures still show it (at most {high:.1%}, 95%), {lost} of {m} words of others were lost{net}"
+    )
     if ended == "proven":
         return f"Proven after {result.step} steps: {told}."
     strength = "" if result.scale == 1 else f", at {result.scale:g} times its strength"
