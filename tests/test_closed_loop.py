@@ -141,7 +141,7 @@ def test_pushes_grow_with_leaks_and_holding_with_losses(
 ) -> None:
     one = look(left, lost)
     found = stronger(eta, left, one, 0.03, 0.02)
-    grows = interval(*left)[1] > 0.03 or (left[0] > 0 and share(lost) <= 0.01)
+    grows = interval(*left)[1] > 0.03 or (left[0] > 0 and share(lost) <= 0.02)
     assert found == (min(MOST_ETA, eta * 1.5) if grows else eta)
     held = heavier(weight, 1.0, one, 0.02)
     assert 1 <= held <= MOST_WEIGHT

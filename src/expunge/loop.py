@@ -145,8 +145,8 @@ def together(look: Look, named: tuple[int, int], unsaid: tuple[int, int], leaks:
 
 
 def stronger(eta: float, left: tuple[int, int], look: Look, erased: float, damage: float) -> float:
-    """η after a look: it grows while too much is left, or anything is and less is lost than half of what may be."""
-    slack = left[0] > 0 and share(look.gone) <= damage / 2
+    """η after a look: it grows while too much is left, or anything is and no more is lost than may be."""
+    slack = left[0] > 0 and harmless(look, damage)
     return min(MOST_ETA, eta * GROWTH) if slack or clearly(left, erased) else eta
 
 
