@@ -4,9 +4,9 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
 
 - Captions that still bring the concept, and others that lost what they showed, are trained on from then on, more
   often than the rest: the first on the very picture that the model drew, the others on the base's.
-- While too much stays, or anything does and there is room for damage, the push η grows; while too much is lost, of all
-  words or of one, the weight w of what must stay, and once the concept is gone, steps become shorter. Words that were
-  lost twice are looked at more often.
+- While too much stays, or anything does and no more is lost than may be, the push η grows; while too much is lost, of
+  all words or of one, the weight w of what must stay, and where that is not one word alone, steps become shorter. Words
+  that were lost twice are looked at more often, and more captions with them are held.
 - If a look finds little of both, a larger one proves it, on fresh captions and seeds. If it does, the run is over.
 
 If it never does, the best that was seen is the result, at the strength that is best of a few.
