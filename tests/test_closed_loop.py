@@ -50,7 +50,7 @@ from expunge.training import Snapshots, Trainer, fingerprint
 from expunge.witness import ByJudge, Exact, Tried, ZeroShot, witness
 
 SHORT: dict[str, Any] = {
-    "steps": 4, "every": 2, "batch": 2, "keep_batch": 2, "captions": 3, "search": 6, "look": 4, "proof": 6,
+    "steps": 4, "every": 2, "batch": 2, "keep_batch": 2, "captions": 3, "search": 6, "near": 2, "look": 4, "proof": 6,
     "picture_steps": 2,
 }  # fmt: skip
 CAR = [Concept(name="car")]
@@ -285,6 +285,28 @@ def test_a_sign_is_found_where_it_hides(quick: Model) -> None:
     assert all(p.unsaid and "in the city" in p.p and "with a hazard sign" in p.c for p in unsaid)
 
 
+def test_what_brings_it_along_is_not_held(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what a picture shows it of, but for what the user wants kept; words of the vocabulary near it are."""
+    asked = list[list[str]]()
+
+    def shows(_: Looker, images: torch.Tensor, __: int) -> list[bool]:
+        return [k % 2 == 1 for k in range(len(images))]
+
+    def near(_: Model, text: str, n: int, but: Any) -> list[str]:
+        asked.append([text, *but])
+        return ["van", "bus", "tram", "cart"][:n]
+
+    monkeypatch.setattr(Looker, "shows", shows)
+    monkeypatch.setattr(Looker, "_hiding", lambda *_: [("place", "city", 0.5)])
+    monkeypatch.setattr(Model, "neighbours", near)
+    looker = Looker(short(judge="clip", search=40, near=4, keep=("a boat in the city",)), tiny(), CAR, 0)
+    _, (held, clean) = looker.search()
+    assert held[:2] == ["", "a boat in the city"] and len(held) == len(clean)
+    assert not any("city" in text for text in held[2:]) and 10 < len(held) < 25
+    assert len({"van", "bus", "tram", "cart"} & {*held}) == 2 and asked == [["car", "car"]]
+    assert looker.free(["a cup in the city", "a cup", "a boat"], clean[:3]) == [False, False, True]
+
+
 def test_thresholds_tell_apart_best() -> None:
     found = Tried.of(torch.tensor([0.1, 0.2, 0.3, -0.5]), torch.tensor([-0.2, -0.1, 0.0, 0.15]))
     assert (found.sensitivity, found.specificity) == (0.75, 0.75) or found.sensitivity + found.specificity > 1.5
@@ -371,6 +393,7 @@ def test_what_is_wrong_is_trained_on_and_the_best_is_the_result(
     monkeypatch.setattr(Growing, "add", added)
     monkeypatch.setattr(Exact, "evidence", lambda _, images, __: torch.ones(len(images)))
     monkeypatch.setattr(Exact, "changed", all_wrong)
+    monkeypatch.setattr(Looker, "free", lambda _, captions, __: [True] * len(captions))
     edit = short().fit(tiny(), CAR)
     found = edit.provenance["loop"]
     assert found["ended"] == OVER
@@ -408,9 +431,8 @@ def test_the_exact_judge_says_what_it_can_see(tiny: TinyModel) -> None:
 
 
 def test_what_it_finds_itself_is_not_asked_for(tiny: TinyModel) -> None:
-    for option in ({"keep_neighbours": 2}, {"keep_grid": 5}):
-        with pytest.raises(ExpungeError, match="finds what is near by itself"):
-            short(judge="clip", **option).fit(tiny(), CAR)
+    with pytest.raises(ExpungeError, match="keeps what is near by itself"):
+        short(judge="clip", keep_neighbours=2).fit(tiny(), CAR)
 
 
 def test_without_a_judge_it_says_what_to_do(tiny: TinyModel) -> None:

@@ -28,7 +28,7 @@ TRAINED = [m for m in METHODS.values() if issubclass(m, Trained)]
 def test_every_trained_method_trains_a_lora(tiny: TinyModel, method: type[Trained], tmp_path: Path) -> None:
     """The change of each matrix has the rank; the file holds factors, and reads back to the same bits."""
     model = tiny()
-    edit = method(**SHORT | watched(method)).fit(model, INTO if method.anchors else CAT)  # type: ignore[arg-type]
+    edit = method(**watched(method, **SHORT)).fit(model, INTO if method.anchors else CAT)  # type: ignore[arg-type]
     assert all(torch.linalg.matrix_rank(d.flatten(1).double(), rtol=1e-6) <= 3 for d in edit.delta.values())
     assert set(edit.delta) == {n for n, p in model.parameters().items() if "attn2" in n and p.ndim == 2}
     assert any(d.abs().max() > 0 for d in edit.delta.values())
@@ -45,7 +45,7 @@ def test_doing_nothing_changes_nothing(tiny: TinyModel, method: type[Trained], n
     """No step, or no rank: not a bit of the model moves."""
     model = tiny()
     before = {n: p.detach().clone() for n, p in model.parameters().items()}
-    edit = method(**SHORT | nothing | watched(method)).fit(model, INTO if method.anchors else CAT)  # type: ignore[arg-type]
+    edit = method(**watched(method, **(SHORT | nothing))).fit(model, INTO if method.anchors else CAT)  # type: ignore[arg-type]
     with edit.on(model):
         assert all(torch.equal(p, before[n]) for n, p in model.parameters().items())
     assert edit.delta

@@ -78,7 +78,7 @@ def test_a_bias_stays() -> None:
 @pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.kind)
 def test_every_trained_method_may_fix_captions(tiny: TinyModel, method: type[Trained]) -> None:
     model = tiny()
-    edit = method(**SHORT | watched(method), fixed=("",)).fit(model, INTO if method.anchors else CAT)
+    edit = method(**watched(method, **SHORT), fixed=("",)).fit(model, INTO if method.anchors else CAT)
     null = projectors(model, scoped(model, "xattn"), ("",))
     assert {name for name in edit.delta if name.endswith(("to_k.weight", "to_v.weight"))} == set(null)
     for name, free in null.items():

@@ -142,7 +142,10 @@ def build(family: str) -> Any:
         return (FAMILIES | VARIANTS)[family]()
 
 
-def watched(method: Any) -> dict[str, Any]:
-    """The options, at their least, of a method that looks at pictures."""
-    least = {"judge": "clip", "search": 2, "look": 2, "proof": 2, "captions": 1, "every": 1, "picture_steps": 1}
-    return least if "judge" in method.model_fields else {}
+def watched(method: Any, **options: Any) -> dict[str, Any]:
+    """The options that the method has, and, if it looks at pictures, as few of those as there can be."""
+    least = {
+        "judge": "clip", "search": 2, "near": 1, "look": 2, "proof": 2, "captions": 1, "every": 1, "picture_steps": 1,
+    }  # fmt: skip
+    own = {key: value for key, value in options.items() if key in method.model_fields}
+    return own | (least if "judge" in method.model_fields else {})

@@ -230,10 +230,11 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def summed(left: Left, rest: Rest, **about: Any) -> Look:
     """What was seen, in numbers."""
+    bad = [text for text, words in zip(rest.captions, rest.lost, strict=True) if words]
     return Look(
         named=left.counts(unsaid=False), unsaid=left.counts(unsaid=True),
         lost=(sum(map(len, rest.lost)), sum(map(len, rest.words))), gained=sum(map(len, rest.gained)),
-        leaks=tuple(push.p for push in left.leaks()[0]), losses=tuple(rest.losses()[0]),
+        leaks=tuple(push.p for push in left.leaks()[0]), losses=tuple(bad),
         harmed=loop.harmed(rest.words, rest.lost, rest.gained), **about,
     )  # fmt: skip
 

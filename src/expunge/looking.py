@@ -58,8 +58,8 @@ class Left:
 
 @dataclass(frozen=True)
 class Rest:
-    """Pictures of other captions: their words, those that are `lost` and, if that was looked for, `gained`, and the
-    base's latents of pictures that lost any."""
+    """Pictures of other captions: their words, those that are `lost` and, if that was looked for, `gained`, and latents
+    of the base's that can be held."""
 
     captions: Sequence[str]
     words: Sequence[Sequence[str]]
@@ -68,8 +68,8 @@ class Rest:
     base: Mapping[int, Tensor]
 
     def losses(self) -> tuple[list[str], Tensor | None]:
-        """The captions of which anything was lost, and the latents of the base's pictures."""
-        rows = [k for k, bad in enumerate(self.lost) if bad]
+        """The captions of which anything was lost that can be held, and the latents of the base's pictures."""
+        rows = [k for k, bad in enumerate(self.lost) if bad and k in self.base]
         return [self.captions[k] for k in rows], torch.stack([self.base[k] for k in rows]) if rows else None
 
 
@@ -101,13 +101,17 @@ class Looker:
                 self.prefer.setdefault(known[word], []).append(word)
 
     def beside(self, words: Sequence[str], what: str) -> tuple[list[str], Tensor | None]:
-        """Captions that say one of these words, and the base's latents of their pictures."""
+        """Captions to hold that say one of these words, and the base's latents of their pictures."""
         slots = {s: [w for w in words if w in own.words] for s, own in self.lexicon.slots.items()}
         liked = {s: own for s, own in slots.items() if own}
         drawn = self.lexicon.others(self.rng(what), 2 * MORE, self.names, liked) if liked else []
         said = [{*self.lexicon.known(text).values()} for text in drawn]
         found = [text for text, own in zip(drawn, said, strict=True) if own & {*words}][:MORE]
-        return found, self.drawn(found, what)[0] if found else None
+        if not found:
+            return [], None
+        clean, images = self.drawn(found, what)
+        rows = [k for k, free in enumerate(self.free(found, images)) if free]
+        return [found[k] for k in rows], clean[rows] if rows else None
 
     @property
     def sure(self) -> float:
@@ -154,14 +158,32 @@ class Looker:
         Returns what is pushed at first, and what is held with its latents.
         """
         others = [*dict.fromkeys(["", *self.kept, *self.others(self.rng("search"), self.options.search)])]
-        held, gone = self.drawn(others, "search")
+        clean, gone = self.drawn(others, "search")
         words = [self.lexicon.known(text) for text in others]
         parts = [part for i in range(len(self.concepts)) for part in self._searched(i, words, gone)]
         first = First(
             [push for part in parts for push in part.pushes], torch.cat([part.clean for part in parts]),
             [there for part in parts for there in part.shown],
         )  # fmt: skip
-        return first, (others, held)
+        near = [word for word in self.near() if word not in others]
+        more, images = self.drawn(near, "near") if near else (clean[:0], gone[:0])
+        captions, own = [*others, *near], {"", *self.kept}
+        free = self.free(captions, torch.cat([gone, images]))
+        rows = [k for k, text in enumerate(captions) if free[k] or text in own]
+        return first, ([captions[k] for k in rows], torch.cat([clean, more])[rows])
+
+    def near(self) -> list[str]:
+        """Words of the model's vocabulary that are nearest to the concepts, and say none of them."""
+        each = self.options.near // len(self.concepts)
+        found = [word for name in self.names for word in self.model.neighbours(name, each, self.names)]
+        return [word for word in dict.fromkeys(found) if not any(says(word, name) for name in self.names)]
+
+    def free(self, captions: Sequence[str], images: Tensor) -> list[bool]:
+        """Which can be held: captions that bring no concept along, and whose pictures show none."""
+        along = [word for own in self.hiding for _, word, _ in own]
+        shown = [self.shows(images, i) for i in range(len(self.concepts))]
+        there = [any(own) for own in zip(*shown, strict=True)]
+        return [not bad and not any(says(text, w) for w in along) for text, bad in zip(captions, there, strict=True)]
 
     def _searched(self, i: int, words: Sequence[Mapping[str, str]], gone: Tensor) -> Iterator[First]:
         """Of concept i: pushes of captions that say it, and of some that bring it along."""
@@ -241,7 +263,8 @@ class Looker:
 
         def before(rows: Sequence[int]) -> Tensor:
             own, found = self.drawn(captions, what, rows)
-            base.update(zip(rows, own, strict=True))
+            free = self.free([captions[k] for k in rows], found)
+            base.update({k: z for k, z, held in zip(rows, own, free, strict=True) if held})
             return found
 
         lost, gained = self.witness.changed(images, captions, before, whole=whole)

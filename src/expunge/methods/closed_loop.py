@@ -63,6 +63,7 @@ class ClosedLoop(Trained):
     erased: float = Field(0.03, gt=0, lt=1, description="the upper bound of the concept's rate below which it is gone")
     damage: float = Field(0.02, ge=0, lt=1, description="share of the words of other captions that may be lost")
     search: int = Field(96, ge=2, description="captions to keep at first, whose pictures are searched for the concept")
+    near: int = Field(48, ge=0, description="words of the model's vocabulary, nearest to the concepts, to keep as well")
     hides: tuple[str, ...] = Field((), description="words of the lexicon that bring it along, besides those it finds")
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
@@ -87,15 +88,14 @@ class ClosedLoop(Trained):
 
     def passes(self, concepts: Sequence[Concept]) -> int:
         """Of a run to its last step, with every look and the strengths that are tried then; most end sooner."""
-        looks, others = -(-self.steps // self.every), 1 + len(self.held(concepts)) + self.search
+        looks, others = -(-self.steps // self.every), 1 + len(self.held(concepts)) + self.search + self.near
         pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof
         return self.erasing(concepts) + 4 * self.keep_batch * self.steps + 2 * self.picture_steps * pictures
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)
-        if self.model_fields_set & {"keep_neighbours", "keep_gaussian", "keep_grid"}:
-            told = "leave keep_neighbours, keep_gaussian and keep_grid"
-            raise ExpungeError(f"the closed loop finds what is near by itself, and draws with picture_steps; {told}")
+        if self.keep_neighbours or self.keep_gaussian:
+            raise ExpungeError("the closed loop keeps what is near by itself; leave keep_neighbours and keep_gaussian")
         if model.sharded:
             raise ExpungeError("the closed loop draws with the whole model in each process; leave --fsdp out")
         if not self.judge:
