@@ -101,7 +101,7 @@ def told(counts: tuple[int, int]) -> str:
 def show(rows: Mapping[str, Row], gold: Tensor) -> None:
     names = [name for name in COLUMNS if name in next(iter(rows.values())).counts]
     print(f"| | {' | '.join(names)} | FID |\n|{'---|' * (len(names) + 2)}")
-    for label, row in rows.items():
+    for label, row in ((label, row) for label, row in rows.items() if row.counts):
         print(f"| {label} | {' | '.join(told(row.counts[name]) for name in names)} | {apart(row, gold)} |")
 
 
