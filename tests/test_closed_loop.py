@@ -50,8 +50,8 @@ from expunge.training import Snapshots, Trainer, fingerprint
 from expunge.witness import ByJudge, Exact, Tried, ZeroShot, witness
 
 SHORT: dict[str, Any] = {
-    "steps": 4, "every": 2, "batch": 2, "keep_batch": 2, "captions": 3, "search": 6, "near": 2, "look": 4, "proof": 6,
-    "picture_steps": 2,
+    "steps": 4, "every": 2, "batch": 2, "keep_batch": 2, "captions": 3, "search": 6, "look": 4, "proof": 6,
+    "keep_neighbours": 2, "picture_steps": 2,
 }  # fmt: skip
 CAR = [Concept(name="car")]
 
@@ -256,6 +256,11 @@ def test_a_users_captions_are_all_held_and_half_of_what_is_looked_at(tiny: TinyM
     assert objective.looker.others(objective.looker.rng("y"), 10)[:5] != found[:5], "others of them, another time"
 
 
+def test_what_says_it_with_words_between_is_not_kept(tiny: TinyModel) -> None:
+    method = short(judge="clip", keep=("a grumpy red cat", "a grumpy red bird"))
+    assert Looker(method, tiny(), [Concept(name="grumpy cat")], 0).kept == ["a grumpy red bird"]
+
+
 def test_words_that_a_user_names_bring_it_along(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     looker = Looker(short(judge="clip", hides=("beach",)), tiny(), CAR, 0)
     monkeypatch.setattr(Looker, "shows", lambda _, images, __: [k == 0 for k in range(len(images))])
@@ -299,7 +304,9 @@ def test_what_brings_it_along_is_not_held(tiny: TinyModel, monkeypatch: pytest.M
     monkeypatch.setattr(Looker, "shows", shows)
     monkeypatch.setattr(Looker, "_hiding", lambda *_: [("place", "city", 0.5)])
     monkeypatch.setattr(Model, "neighbours", near)
-    looker = Looker(short(judge="clip", search=40, near=4, keep=("a boat in the city",)), tiny(), CAR, 0)
+    looker = Looker(
+        short(judge="clip", search=40, keep_neighbours=4, keep=("a boat in the city", "a red car")), tiny(), CAR, 0
+    )
     _, (held, clean) = looker.search()
     assert held[:2] == ["", "a boat in the city"] and len(held) == len(clean)
     assert not any("city" in text for text in held[2:]) and 10 < len(held) < 25
@@ -430,9 +437,9 @@ def test_the_exact_judge_says_what_it_can_see(tiny: TinyModel) -> None:
         short().fit(tiny(), CAR)
 
 
-def test_what_it_finds_itself_is_not_asked_for(tiny: TinyModel) -> None:
-    with pytest.raises(ExpungeError, match="keeps what is near by itself"):
-        short(judge="clip", keep_neighbours=2).fit(tiny(), CAR)
+def test_it_keeps_what_it_can_look_at(tiny: TinyModel) -> None:
+    with pytest.raises(ExpungeError, match="keep_gaussian are no captions"):
+        short(judge="clip", keep_gaussian=2).fit(tiny(), CAR)
 
 
 def test_without_a_judge_it_says_what_to_do(tiny: TinyModel) -> None:

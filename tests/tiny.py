@@ -145,7 +145,8 @@ def build(family: str) -> Any:
 def watched(method: Any, **options: Any) -> dict[str, Any]:
     """The options that the method has, and, if it looks at pictures, as few of those as there can be."""
     least = {
-        "judge": "clip", "search": 2, "near": 1, "look": 2, "proof": 2, "captions": 1, "every": 1, "picture_steps": 1,
+        "judge": "clip", "search": 2, "keep_neighbours": 1, "look": 2, "proof": 2, "captions": 1, "every": 1,
+        "picture_steps": 1,
     }  # fmt: skip
     own = {key: value for key, value in options.items() if key in method.model_fields}
     return own | (least if "judge" in method.model_fields else {})

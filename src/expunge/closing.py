@@ -65,8 +65,8 @@ class Loop(Objective):
 
     def _begin(self) -> None:
         """What to train on at first."""
-        first, (held, clean) = self.looker.search()
-        self._build(first, held, clean)
+        first, held = self.looker.search()
+        self._build(first, *held)
 
     def _build(self, first: First, held: Sequence[str], clean: Tensor) -> None:
         o = self.options
@@ -99,7 +99,7 @@ class Loop(Objective):
         left = self.looker.left(edit, f"look/{step}", self.options.look)
         rest = self.looker.rest(edit, f"look/{step}", 2 * self.options.look)
         self._push(left)
-        self._hold(rest)
+        self._hold(rest.losses())
         return summed(left, rest, step=step, seconds=round(seconds, 1), proof=False)
 
     def _proof(self, look: Look, edit: Edit) -> Look:
@@ -110,7 +110,7 @@ class Loop(Objective):
             said, unsaid = left.counts(unsaid=False), left.counts(unsaid=True)
             return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
         rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, whole=True)
-        self._hold(rest)
+        self._hold(rest.losses())
         return summed(left, rest, step=look.step, seconds=look.seconds, proof=True)
 
     @property
@@ -123,17 +123,14 @@ class Loop(Objective):
         if pushes:
             self.pushing.add(self.model, pushes, latents)
 
-    def _hold(self, rest: Rest) -> None:
-        captions, latents = rest.losses()
-        if latents is not None:
-            self.holding.add(self.model, captions, latents)
+    def _hold(self, latents: Mapping[str, Tensor]) -> None:
+        if latents:
+            self.holding.add(self.model, [*latents], torch.stack([*latents.values()]))
 
     def _watch(self, words: Sequence[str]) -> None:
         """Words that were lost are looked at more often, and more captions with them are held."""
         self.looker.watch(words)
-        captions, latents = self.looker.beside(words, f"watch/{len(self.looks)}")
-        if latents is not None:
-            self.holding.add(self.model, captions, latents)
+        self._hold(self.looker.beside(words, f"watch/{len(self.looks)}"))
 
     def _excess(self, look: Look) -> float:
         return loop.excess(look, self.options.erased, self.options.damage)

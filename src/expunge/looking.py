@@ -67,10 +67,9 @@ class Rest:
     gained: Sequence[Collection[str]]
     base: Mapping[int, Tensor]
 
-    def losses(self) -> tuple[list[str], Tensor | None]:
-        """The captions of which anything was lost that can be held, and the latents of the base's pictures."""
-        rows = [k for k, bad in enumerate(self.lost) if bad and k in self.base]
-        return [self.captions[k] for k in rows], torch.stack([self.base[k] for k in rows]) if rows else None
+    def losses(self) -> dict[str, Tensor]:
+        """The captions of which anything was lost that can be held, each with the latent of the base's picture."""
+        return {self.captions[k]: self.base[k] for k, bad in enumerate(self.lost) if bad and k in self.base}
 
 
 @dataclass
@@ -88,7 +87,8 @@ class Looker:
     def __post_init__(self) -> None:
         self.lexicon, self.places = lexicon(self.options.words), self.options.places(self.model, self.concepts)
         self.names, self.witness = whole(self.concepts), self.options.witness(self.model, self.concepts)
-        self.kept = self.options.held(self.concepts)
+        wanted = self.options.held(self.concepts)
+        self.kept = [text for text in wanted if not any(self.lexicon.says(text, name) for name in self.names)]
         self.settings = Settings(steps=self.options.picture_steps, cfg=self.model.cfg)
         relatives = [place.relatives(self.model.likeness, RELATIVES) for place in self.places]
         self.prefer = {slot: [w for own in relatives for w in own.get(slot, [])] for own in relatives for slot in own}
@@ -100,18 +100,17 @@ class Looker:
             if word in known and word not in self.prefer.get(known[word], ()):
                 self.prefer.setdefault(known[word], []).append(word)
 
-    def beside(self, words: Sequence[str], what: str) -> tuple[list[str], Tensor | None]:
-        """Captions to hold that say one of these words, and the base's latents of their pictures."""
+    def beside(self, words: Sequence[str], what: str) -> dict[str, Tensor]:
+        """Captions to hold that say one of these words, each with the latent of the base's picture."""
         slots = {s: [w for w in words if w in own.words] for s, own in self.lexicon.slots.items()}
         liked = {s: own for s, own in slots.items() if own}
         drawn = self.lexicon.others(self.rng(what), 2 * MORE, self.names, liked) if liked else []
         said = [{*self.lexicon.known(text).values()} for text in drawn]
         found = [text for text, own in zip(drawn, said, strict=True) if own & {*words}][:MORE]
         if not found:
-            return [], None
+            return {}
         clean, images = self.drawn(found, what)
-        rows = [k for k, free in enumerate(self.free(found, images)) if free]
-        return [found[k] for k in rows], clean[rows] if rows else None
+        return {text: z for text, z, held in zip(found, clean, self.free(found, images), strict=True) if held}
 
     @property
     def sure(self) -> float:
@@ -165,18 +164,15 @@ class Looker:
             [push for part in parts for push in part.pushes], torch.cat([part.clean for part in parts]),
             [there for part in parts for there in part.shown],
         )  # fmt: skip
-        near = [word for word in self.near() if word not in others]
+        near = [word for word in self.options.neighbours(self.model, self.concepts) if word not in others]
         more, images = self.drawn(near, "near") if near else (clean[:0], gone[:0])
-        captions, own = [*others, *near], {"", *self.kept}
-        free = self.free(captions, torch.cat([gone, images]))
-        rows = [k for k, text in enumerate(captions) if free[k] or text in own]
-        return first, ([captions[k] for k in rows], torch.cat([clean, more])[rows])
+        return first, self._held([*others, *near], torch.cat([clean, more]), torch.cat([gone, images]))
 
-    def near(self) -> list[str]:
-        """Words of the model's vocabulary that are nearest to the concepts, and say none of them."""
-        each = self.options.near // len(self.concepts)
-        found = [word for name in self.names for word in self.model.neighbours(name, each, self.names)]
-        return [word for word in dict.fromkeys(found) if not any(says(word, name) for name in self.names)]
+    def _held(self, captions: Sequence[str], clean: Tensor, images: Tensor) -> tuple[list[str], Tensor]:
+        """What can be held of these, and what the user wants kept."""
+        own, free = {"", *self.kept}, self.free(captions, images)
+        rows = [k for k, text in enumerate(captions) if free[k] or text in own]
+        return [captions[k] for k in rows], clean[rows]
 
     def free(self, captions: Sequence[str], images: Tensor) -> list[bool]:
         """Which can be held: captions that bring no concept along, and whose pictures show none."""
@@ -199,9 +195,9 @@ class Looker:
         if unsaid:
             clean, images = self.drawn([push.p for push in unsaid], f"along/{i}")
             shown = [float(there) for there in self.shows(images, i)]
-            yield First(self.known(unsaid, shown, i), clean, shown)
+            yield First(self._informed(unsaid, shown, i), clean, shown)
 
-    def known(self, unsaid: Sequence[Push], shown: Sequence[float], i: int) -> list[Push]:
+    def _informed(self, unsaid: Sequence[Push], shown: Sequence[float], i: int) -> list[Push]:
         """The pushes with better priors of the words in which concept i hides: of so many more pictures."""
         found, better = self.hiding[i], dict[str, float]()
         for _, word, prior in found:

@@ -46,6 +46,7 @@ class ClosedLoop(Trained):
     kind: ClassVar[str] = "closed-loop"
     anchors = True
 
+    keep_neighbours: int = Field(48, ge=0, description="nearest words of the model's vocabulary, to keep as well")
     eta: float = Field(1.0, ge=0, description="η where the concept is said, at first")
     eta_unsaid: float = Field(1.0, ge=0, description="what π/(1 − π) is multiplied by, at first")
     words: str = Field(
@@ -63,7 +64,6 @@ class ClosedLoop(Trained):
     erased: float = Field(0.03, gt=0, lt=1, description="the upper bound of the concept's rate below which it is gone")
     damage: float = Field(0.02, ge=0, lt=1, description="share of the words of other captions that may be lost")
     search: int = Field(96, ge=2, description="captions to keep at first, whose pictures are searched for the concept")
-    near: int = Field(48, ge=0, description="words of the model's vocabulary, nearest to the concepts, to keep as well")
     hides: tuple[str, ...] = Field((), description="words of the lexicon that bring it along, besides those it finds")
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
@@ -88,14 +88,17 @@ class ClosedLoop(Trained):
 
     def passes(self, concepts: Sequence[Concept]) -> int:
         """Of a run to its last step, with every look and the strengths that are tried then; most end sooner."""
-        looks, others = -(-self.steps // self.every), 1 + len(self.held(concepts)) + self.search + self.near
+        looks, near = -(-self.steps // self.every), self.keep_neighbours * len(concepts)
+        others = 1 + len(self.held(concepts)) + self.search + near
         pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof
         return self.erasing(concepts) + 4 * self.keep_batch * self.steps + 2 * self.picture_steps * pictures
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)
-        if self.keep_neighbours or self.keep_gaussian:
-            raise ExpungeError("the closed loop keeps what is near by itself; leave keep_neighbours and keep_gaussian")
+        if self.keep_gaussian:
+            raise ExpungeError(
+                "the closed loop looks at what it keeps, and keep_gaussian are no captions; leave it out"
+            )
         if model.sharded:
             raise ExpungeError("the closed loop draws with the whole model in each process; leave --fsdp out")
         if not self.judge:
