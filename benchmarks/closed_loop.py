@@ -1,6 +1,6 @@
 """The closed loop on every kind of concept of the small world: what went, what else changed, how long it took.
 
-    python benchmarks/closed_loop.py [--out FILE.jsonl] [--edits DIR] [--seeds 3] [--pictures 67] [--only NAME ...]
+    python benchmarks/closed_loop.py [--out FILE.jsonl] [--edits DIR] [--seed N ...] [--only NAME ...] [--device D]
     python benchmarks/closed_loop.py [--out FILE.jsonl] --show
 
 Each concept is erased from each seed by the preset smallworld-loop, and judged on seeds that the loop never saw, and by
@@ -144,19 +144,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--edits", type=Path, default=Path("edits"), help="folder of the edits")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, action="append", help="of the training and of what is judged: 0, 1, 2")
     parser.add_argument("--pictures", type=int, default=67, help="of each cell and seed, about")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--only", action="append", help="concepts of one case, joined by +, in this order")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
     if options.show:
         show([*recorded(options.out)])
         return
-    model, judge = load("smallworld"), load_judge(smallworld.path())
+    model = load("smallworld", device=options.device, precision=options.precision)
+    judge = load_judge(smallworld.path())
     looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
     cases = [tuple(name.split("+")) for name in options.only or map("+".join, CASES)]
-    for seed in range(options.seeds):
+    for seed in options.seed or range(3):
         cells = survey(options.pictures, seed)
         base = looker(model, requests(cells), "judging base")
         for concepts in cases:

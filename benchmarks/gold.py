@@ -1,6 +1,6 @@
 """The closed loop on the hazard sign against the model that was trained without it.
 
-    python benchmarks/gold.py [--seeds 3] [--pictures 100] [--steps 20]
+    python benchmarks/gold.py [--seeds 3] [--pictures 100] [--steps 20] [--device D]
 
 Rates of each column over all of its pictures, of the base, of the edited models (all training seeds together) and of
 the gold standard, with 95% intervals; and how far pictures of prompts that call for the sign, by name or in the city,
@@ -81,7 +81,8 @@ class Judging:
     def __call__(self, model: Model, row: Row, label: str) -> None:
         seen: dict[Request, dict[str, str]] = {}
         wanted, found, asked = {*calling(self.cells)}, list[Tensor](), requests(self.cells)
-        for batch in images(model, asked, self.settings, batch=64, label=label):
+        for drawn in images(model, asked, self.settings, batch=64, label=label):
+            batch = drawn.float().cpu()
             own = asked[len(seen) : len(seen) + len(batch)]
             seen |= dict(zip(own, verdicts(self.judge, batch), strict=True))
             found.append(self.judge.features(batch)[[r in wanted for r in own]])
@@ -121,9 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=100, help="of each cell, about")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    world, gold = load("smallworld"), load("smallworld-gold")
+    world, gold = (
+        load(name, device=options.device, precision=options.precision) for name in ("smallworld", "smallworld-gold")
+    )
     cells = survey(options.pictures)
     judging, rows = Judging(cells, options.steps), {name: Row() for name in ("base", "closed loop", *GOLD)}
     judging(gold, rows[GOLD[0]], GOLD[0])

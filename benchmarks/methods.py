@@ -213,7 +213,8 @@ class Looker:
 
     def __call__(self, model: Model, requests: Sequence[Request], label: str) -> dict[Request, dict[str, str]]:
         found: list[dict[str, str]] = []
-        for batch in images(model, requests, self.settings, batch=64, label=label):
+        for drawn in images(model, requests, self.settings, batch=64, label=label):
+            batch = drawn.float().cpu()
             rows = zip(verdicts(self.judge, batch), self.strange(batch), strict=True)
             found += [seen | {"collapse": "yes" if odd else "no"} for seen, odd in rows]
         return dict(zip(requests, found, strict=True))
@@ -306,6 +307,8 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=[*METHODS, "tuned", "gold"])
     parser.add_argument("--seed", type=int, default=0, help="of every training")
     parser.add_argument("--set", action="append", default=[], help="key=value for every trained method, to try rates")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", action="store_true", help="print the tables of that file, measure nothing")
     options = parser.parse_args()
@@ -313,7 +316,7 @@ def main() -> None:
     if options.show:
         show(rows)
         return
-    model, judge = load("smallworld"), load_judge(smallworld.path())
+    model, judge = load("smallworld", device=options.device, precision=options.precision), load_judge(smallworld.path())
     looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
     cases = [c for c in CASES if c.name in (options.case or [c.name])]
     cells = {case.name: chosen(case, options.pictures, options.others) for case in cases}

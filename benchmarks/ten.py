@@ -1,6 +1,6 @@
 """Ten concepts of the small world: erased at once, and one after another, each undone again.
 
-    python benchmarks/ten.py [--edits DIR] [--seed 0] [--pictures 100] [--steps 10]
+    python benchmarks/ten.py [--edits DIR] [--seed 0] [--pictures 100] [--steps 10] [--device D]
 
 Each is erased by the preset smallworld-loop, unless DIR has its edit (as closed_loop.py keeps them), and all edits are
 put on the model together; beside it one edit that was told all ten. A line tells each concept's rate, of the base, with
@@ -92,9 +92,11 @@ def main() -> None:
     parser.add_argument("--edits", type=Path, default=Path("edits"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
-    model = load("smallworld")
+    model = load("smallworld", device=options.device, precision=options.precision)
     each = {n: erased(model, [n], options.seed, options.edits / f"{n}-{options.seed}.safetensors") for n in TEN}
     once = erased(model, TEN, options.seed, options.edits / f"ten-{options.seed}.safetensors")
     judging = Judging(model, options.pictures, options.steps)

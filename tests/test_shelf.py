@@ -106,7 +106,9 @@ def test_a_killed_run_has_stopped_and_goes_on_where_it_was(desk: Desk) -> None:
     job = desk.shelf.add("erase", "car", "car", ["erase", *options, "--out", f"{OUT}.safetensors", "--", "car"])
     other = made(desk.shelf, "cat")
     assert arguments(job, desk.shelf.place(job)) == [*job.arguments]
+    assert not desk.line.busy
     desk.line.add(job)
+    assert desk.line.busy, "and no price is told meanwhile"
     desk.line.add(other)
     desk.line.add(other)
     assert (desk.line.ahead(job), desk.line.ahead(other)) == (0, 1)

@@ -163,8 +163,10 @@ def build(desk: Desk, model: gr.Dropdown) -> tuple[gr.Dropdown, gr.Button]:
 
     @told
     def priced(name: Any) -> list[tuple[str, str]]:
-        found = desk.studio(studio.costs, desk.model(name), [erasure.default_preset(name), *cards(name)])
-        return choices(name, found)
+        """With their costs, unless a run is at work, beside which a pass takes many times as long."""
+        presets = [erasure.default_preset(name), *cards(name)]
+        found = {} if desk.line.busy else desk.studio(studio.costs, desk.model(name), presets)
+        return choices(name, {} if desk.line.busy else found)
 
     start.click(begin, [what, model, card, other, seed, more], runs, concurrency_limit=4, api_visibility="private")
     gr.on([what.submit, what.blur, model.change], sample, [what, model], preview, **DRAWING)

@@ -63,6 +63,12 @@ class Line:
     def _ids(self) -> list[str]:
         return [job.id for job in [*self._orphans, *([self._now] if self._now else []), *self._waiting]]
 
+    @property
+    def busy(self) -> bool:
+        """Whether any job is at work, or waits."""
+        with self._change:
+            return bool(self._ids())
+
     def ahead(self, job: Job) -> int | None:
         """How many go before it; None if it is not in the line."""
         with self._change:
