@@ -33,7 +33,7 @@ LAYERS = [
     {"trajectory"},
     {"objective", "growing"},
     {"method", "pushing"},
-    {"rolled", "merge"},
+    {"rolled", "merge", "asking"},
     {"runlog", "frames"},
     {"smallworld"},
     {"vision", "gallery", "protocol", "filter"},

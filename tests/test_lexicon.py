@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def test_a_pair_differs_by_the_concept_alone(name: str, seed: int) -> None:
         assert expected(name).items() <= with_.items()
         assert not says(gone, name)
         own = {"mood"} if name == "grumpy cat" else {*expected(name)}
-        assert {**with_, "artist": ""} == {**with_, **without, "artist": ""}
+        instead = own & {slot for slot, one in WORLD.slots.items() if one.always}
+        rest = {k: v for k, v in without.items() if k not in instead}
+        assert {**with_, "artist": ""} == {**with_, **rest, "artist": ""}
+        assert {*instead} <= {*without}, "every picture shows one, so another is said"
         assert with_.keys() - without.keys() <= own | {"artist"}
 
 
@@ -43,6 +47,16 @@ def test_others_say_none_of_them(words: str, names: list[str], seed: int) -> Non
     found = lexicon(words).others(random.Random(seed), 10, names)
     assert len({*found}) == len(found) == 10
     assert not [text for text in found for name in names if says(text, name)]
+
+
+@given(seeds)
+def test_balanced_captions_say_every_word(seed: int) -> None:
+    """Of many captions; those that are chosen are of them, each once."""
+    drawn = WORLD.others(random.Random(seed), 200, ["car"])
+    found = WORLD.balanced(drawn, 60)
+    assert len({*found}) == len(found) == 60 and {*found} <= {*drawn}
+    counts, whole = (Counter(w for text in texts for w in WORLD.known(text).values()) for texts in (found, drawn))
+    assert all(counts[word] >= min(3, n) for word, n in whole.items())
 
 
 def test_captions_are_the_worlds_own() -> None:

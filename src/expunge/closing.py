@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SCALES = (1.0, 0.8, 1.25)
 """Strengths that are tried at the end, where the aims were not met."""
+LOOSE = 256
+"""Captions of any words whose predictions are held."""
 PROVEN, OVER = "proven", "out of steps or time"
 
 
@@ -48,6 +50,7 @@ class Loop(Objective):
         self.looks: list[Look] = []
         self.best: tuple[int, Mapping[str, Tensor]] | None = None
         self.ended = ""
+        self.settling: int | None = None
 
     def __call__(self, step: int) -> Iterator[Terms]:
         if not self.looker.tried:
@@ -61,6 +64,8 @@ class Loop(Objective):
         due = step > (self.looks[-1].step if self.looks else 0) and (last or step % self.options.every == 0)
         if due and not self.ended:
             self._turn(step, now("loop"), seconds, last=last)
+        if self.settling is not None:
+            self.pace = loop.calming(step - self.settling, self.options.settle)
         return bool(self.ended)
 
     def _begin(self) -> None:
@@ -71,8 +76,10 @@ class Loop(Objective):
     def _build(self, first: First, held: Sequence[str], clean: Tensor) -> None:
         o = self.options
         rows = o.rows(self.looker.concepts)
-        self.pushing = Pushing.of(self.model, first, self.seed, (o.eta, o.eta_unsaid), rows)
-        self.holding = Holding(self.model, held, clean, self.seed, o.keep_batch)
+        eta = o.eta if any(place.there for place in self.looker.places) else 0.0  # a caption by itself has an anchor
+        self.pushing = Pushing.of(self.model, first, self.seed, (eta, o.eta_unsaid), rows)
+        loose = self.looker.loose(self.looker.rng("loose"), LOOSE)
+        self.holding = Holding(self.model, held, clean, self.seed, o.keep_batch, loose)
         parts = {"erase": (1.0, self.pushing), "keep": (o.keep_weight, self.holding)}
         self.regression = Regression(self.model, self.student, o.distance, parts)
 
@@ -82,17 +89,45 @@ class Loop(Objective):
         """Looks, learns what is wrong, and decides."""
         erased, damage = self.options.erased, self.options.damage
         look = self._look(step, edit, seconds)
-        if loop.promising(look, erased, damage):
-            look = self._proof(look, edit)
+        settled = self.settling is not None and step >= self.settling + self.options.settle
+        if settled or loop.promising(look, erased, damage):
+            ends = last or settled or not self.options.settle
+            look = self._proof(look, edit) if ends else look if self.settling else self._more(look, edit)
         if self.best is None or self._excess(look) <= self._excess(self.looks[self.best[0]]):
             self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
-        self.ended = PROVEN if loop.proven(look, erased, damage, self.looker.sure) else OVER if last else ""
-        done = self.ended or self._adapt(look)
+        done = self._decided(look, settled=settled, last=last)
         if not self.ended:
             self._watch([word for word, (hits, _) in look.harmed.items() if hits > 1])
         self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
         if self.model.team.main:
             tqdm.write(told(self.looks[-1]), file=sys.stderr)
+
+    def _decided(self, look: Look, *, settled: bool, last: bool) -> str:
+        """Whether it is over, and else what is done."""
+        o, proven = self.options, self._proven(look)
+        if proven or last:
+            self.ended = PROVEN if proven or self._was_proven() else OVER
+            return self.ended
+        if self.settling is None and o.settle and loop.promising(look, o.erased, o.damage):
+            self.settling, self.weight = look.step, max(self.weight, loop.FIRM * o.keep_weight)
+            return "settles"
+        return "settles" if self.settling is not None and not settled else self._again(look, settled)
+
+    def _again(self, look: Look, settled: bool) -> str:
+        """What is done where it is not proven: most of the settling once more, unless much of the concept is there."""
+        done = self._adapt(look)
+        if settled:
+            back = loop.clearly(look.left, self.options.erased)
+            self.settling, self.pace = (None, 1.0) if back else (look.step - self.options.settle // 3, self.pace)
+        return done
+
+    def _was_proven(self) -> bool:
+        """Whether the best that was seen met the aims."""
+        best = self.looks[self.best[0]] if self.best and self.best[0] < len(self.looks) else None
+        return best is not None and self._proven(best)
+
+    def _proven(self, look: Look) -> bool:
+        return look.proof and loop.proven(look, self.options.erased, self.options.damage, self.looker.sure)
 
     def _look(self, step: int, edit: Edit, seconds: float) -> Look:
         """Pictures of fresh captions; what is wrong with them is trained on from now on."""
@@ -102,13 +137,24 @@ class Loop(Objective):
         self._hold(rest.losses())
         return summed(left, rest, step=step, seconds=round(seconds, 1), proof=False)
 
+    def _more(self, look: Look, edit: Edit) -> Look:
+        """The look with more pictures of the concept, of other captions."""
+        return self._joined(look, self._left(look.step, edit))
+
+    def _left(self, step: int, edit: Edit) -> Left:
+        left = self.looker.left(edit, f"proof/{step}", self.enough)
+        self._push(left)
+        return left
+
+    def _joined(self, look: Look, left: Left) -> Look:
+        said, unsaid = left.counts(unsaid=False), left.counts(unsaid=True)
+        return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
+
     def _proof(self, look: Look, edit: Edit) -> Look:
         """A larger look, on other captions; if it finds the concept that is enough, and counts with the first one."""
-        left = self.looker.left(edit, f"proof/{look.step}", self.enough)
-        self._push(left)
+        left = self._left(look.step, edit)
         if any(left.there):
-            said, unsaid = left.counts(unsaid=False), left.counts(unsaid=True)
-            return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
+            return self._joined(look, left)
         rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, whole=True)
         self._hold(rest.losses())
         return summed(left, rest, step=look.step, seconds=look.seconds, proof=True)
@@ -193,9 +239,9 @@ class Loop(Objective):
             return {}
         words = {
             **self.history(), "eta": self.pushing.eta, "weight": self.weight, "pace": self.pace,
-            "best": self.best and self.best[0],
+            "best": self.best and self.best[0], "settling": self.settling,
             "pushes": [asdict(push) for push in self.pushing.pushes], "shown": self.pushing.shown,
-            "held": self.holding.captions, "prefer": self.looker.prefer,
+            "held": self.holding.captions, "prefer": self.looker.prefer, "vocabulary": self.looker.vocabulary,
         }  # fmt: skip
         text = torch.frombuffer(bytearray(json.dumps(words).encode()), dtype=torch.uint8)
         best = {f"best.{name}": d for name, d in (self.best[1] if self.best else {}).items()}
@@ -207,11 +253,12 @@ class Loop(Objective):
         self.looker.hiding = [[(slot, word, prior) for slot, word, prior in own] for own in words["hiding"]]
         self.looks, self.ended = [Look.of(row) for row in words["looks"]], words["ended"]
         parts, pushes = _under("parts.", state), [Push(**row) for row in words["pushes"]]
-        first = First(pushes, parts["erase.clean"], words["shown"])
+        first, self.looker.vocabulary = First(pushes, parts["erase.clean"], words["shown"]), words["vocabulary"]
         self._build(first, words["held"], parts["keep.clean"])
         self.looker.prefer = words["prefer"]
         self.regression.restore(parts)
         self.pushing.eta, self.weight, self.pace = (words["eta"][0], words["eta"][1]), words["weight"], words["pace"]
+        self.settling = words["settling"]
         self.best = None if words["best"] is None else (words["best"], _under("best.", state))
 
 

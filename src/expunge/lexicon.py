@@ -5,6 +5,7 @@ it captions are drawn, as many as one likes, with a concept in its place, withou
 and to look at. Where a concept stands is read off its name:
 
     a word of a slot       "car"                          stands in it                 a red car → a red
+                           "red"                          if every picture shows one   a red car → a blue car
     up to three words,     "grumpy cat"                   what precedes it goes        a grumpy red cat → a red cat
       the last one known
     a longer text          "the blue boat of Old Moll"    is a caption by itself       → a blue boat
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +51,7 @@ class Slot(BaseModel):
     says: tuple[str, ...] = Field(("{}",), min_length=1, description="how a caption says a word of it, one at random")
     own: dict[str, str] = Field({}, description="how it says these words instead")
     of: tuple[str, ...] = Field((), description="words beside which alone it stands")
+    always: bool = Field(False, description="whether every picture shows one of its words, said or not")
 
     @model_validator(mode="after")
     def _marked(self) -> Slot:
@@ -144,6 +147,17 @@ class Lexicon(BaseModel):
         drawn = (self._other(rng, prefer) for _ in range(PATIENCE * n))
         return first(n, (text for text in drawn if not any(self.says(text, name) for name in names)))
 
+    def balanced(self, texts: Sequence[str], n: int) -> list[str]:
+        """`n` of the texts, each that which says the word of all that was said least by those before it."""
+        words = {text: [*self.known(text).values()] for text in texts}
+        said, chosen, left = Counter[str](), list[str](), [*dict.fromkeys(texts)]
+        while left and len(chosen) < n:
+            text = min(left, key=lambda text: min((said[w] for w in words[text]), default=len(chosen)))
+            left.remove(text)
+            chosen.append(text)
+            said.update(words[text])
+        return chosen
+
     def _other(self, rng: random.Random, prefer: Mapping[str, Sequence[str]] | None) -> str:
         own = self.slots[rng.choice([*self.slots])]
         alone, bare = own.named(rng.choice(own.words)), rng.random() < self.bare
@@ -171,11 +185,17 @@ class Place:
         return first(n, (pair for pair in drawn if not any(self.lexicon.says(pair[1], name) for name in names)))
 
     def _pair(self, rng: random.Random, fixed: Mapping[str, str]) -> tuple[str, str]:
-        sides = ({**fixed, **words} for words in (self.there, self.gone))
+        gone = self.gone or ({} if fixed else self._instead(rng))
+        sides = ({**fixed, **words} for words in (self.there, gone))
         own = [{s: self.lexicon.slots[s].said(w, rng) for s, w in words.items()} for words in sides]
-        rest = self.lexicon.draw(rng, {*fixed, *self.there, *self.gone}, [*self.there.values(), *self.gone.values()])
-        there, gone = (self.lexicon.caption({**rest, **phrases}) for phrases in own)
-        return there, gone
+        rest = self.lexicon.draw(rng, {*fixed, *self.there, *gone}, [*self.there.values(), *gone.values()])
+        said, unsaid = (self.lexicon.caption({**rest, **phrases}) for phrases in own)
+        return said, unsaid
+
+    def _instead(self, rng: random.Random) -> dict[str, str]:
+        """Another word where every picture shows one: without any, the model might draw the concept all the same."""
+        slots = {slot: own for slot, own in self.lexicon.slots.items() if slot in self.there and own.always}
+        return {s: rng.choice([w for w in own.words if w != self.there[s]]) for s, own in slots.items()}
 
     def relatives(self, near: Likeness, n: int) -> dict[str, list[str]]:
         """The `n` other words most like it, of each of its slots; of two words each alone, too."""

@@ -1,8 +1,7 @@
-"""Looking: captions that a concept may show in, captions that say nothing of it, and what the model draws of them."""
+"""Looking: what the model draws of captions, and what the witness says of it."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,11 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import loop
-from .concept import Concept, says, whole
+from .asking import ALIAS, Asking
+from .concept import says
 from .edit import Edit
 from .generation import Request, Settings, latents
-from .lexicon import lexicon
-from .model import Model
 from .pushing import First, Push
 from .rng import derive
 from .steering import Steering
@@ -25,16 +23,14 @@ from .training import fitted
 from .witness import Tried
 
 if TYPE_CHECKING:
-    from .methods.closed_loop import ClosedLoop
+    pass
 
-RELATIVES = 5
-"""Words most like the concept, which are looked at and kept more often."""
 HIDES, ASKED = 0.25, 16
 """A suspected word brings a concept along if more than so much of that many pictures show it."""
 MORE = 24
 """Captions that are held from then on, where words were lost."""
-ALONE = 8
-"""One in so many captions that say a concept is its name alone."""
+UNSURE = 0.85
+"""The few first pictures tell of no more."""
 
 
 @dataclass(frozen=True)
@@ -73,32 +69,16 @@ class Rest:
 
 
 @dataclass
-class Looker:
-    """Draws captions and pictures, and asks the witness. `tried` and `hiding` are each concept's, found by `search`,
-    whose pictures are what training begins with."""
+class Looker(Asking):
+    """Draws pictures of captions, and asks the witness. `tried` and `hiding` are found by `search`, whose pictures are
+    what training begins with."""
 
-    options: ClosedLoop
-    model: Model
-    concepts: Sequence[Concept]
-    seed: int
     tried: list[Tried] = field(default_factory=list)
-    hiding: list[list[tuple[str, str, float]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.lexicon, self.places = lexicon(self.options.words), self.options.places(self.model, self.concepts)
-        self.names, self.witness = whole(self.concepts), self.options.witness(self.model, self.concepts)
-        wanted = self.options.held(self.concepts)
-        self.kept = [text for text in wanted if not any(self.lexicon.says(text, name) for name in self.names)]
+        super().__post_init__()
+        self.witness = self.options.witness(self.model, self.concepts)
         self.settings = Settings(steps=self.options.picture_steps, cfg=self.model.cfg)
-        relatives = [place.relatives(self.model.likeness, RELATIVES) for place in self.places]
-        self.prefer = {slot: [w for own in relatives for w in own.get(slot, [])] for own in relatives for slot in own}
-
-    def watch(self, words: Collection[str]) -> None:
-        """Looks at these more often from now on."""
-        known = {w: slot for slot, own in self.lexicon.slots.items() for w in own.words}
-        for word in words:
-            if word in known and word not in self.prefer.get(known[word], ()):
-                self.prefer.setdefault(known[word], []).append(word)
 
     def beside(self, words: Sequence[str], what: str) -> dict[str, Tensor]:
         """Captions to hold that say one of these words, each with the latent of the base's picture."""
@@ -117,56 +97,23 @@ class Looker:
         """The share of pictures with a concept, of the one that it sees worst, that the witness sees."""
         return 1.0 if self.witness.exact else min(tried.sensitivity for tried in self.tried)
 
-    # ------------------------------------------------------------------------------------------------ captions
-
-    def rng(self, what: str) -> random.Random:
-        return random.Random(derive(self.seed, f"loop/{what}"))
-
-    def said(self, rng: random.Random, i: int, n: int) -> list[Push]:
-        """Captions that say concept i; of one that is a caption itself, that alone."""
-        place = self.places[i]
-        return [Push(c, c, r) for c, r in place.pairs(rng, n, self.names)] if place.there else [self.alone(i)]
-
-    def alone(self, i: int) -> Push:
-        """The concept's name."""
-        return Push(self.places[i].name, self.places[i].name, self.places[i].bare)
-
-    def unsaid(self, rng: random.Random, i: int, n: int) -> list[Push]:
-        """Captions that bring concept i along, in equal parts by the words in which it hides."""
-        words = self.hiding[i]
-        each = -(-n // len(words)) if words else 0
-        own = [(self.places[i].pairs(rng, each, self.names, {slot: word}), prior) for slot, word, prior in words]
-        return [Push(r, c, r, prior) for pairs, prior in own for c, r in pairs][:n]
-
-    def others(self, rng: random.Random, n: int) -> list[str]:
-        """Captions that say no concept; at most half of them the user's."""
-        own = rng.sample(self.kept, min(len(self.kept), n // 2))
-        return [*own, *self.lexicon.others(rng, n - len(own), self.names, self.prefer)]
-
-    def wanted(self, rng: random.Random, i: int, n: int) -> list[Push]:
-        """What to look at for concept i: captions that bring it along, for a half; its name; captions that say it."""
-        unsaid = self.unsaid(rng, i, n // 2)
-        said = self.said(rng, i, n - len(unsaid) - max(1, n // ALONE))
-        return [*unsaid, *said, *[self.alone(i)] * (n - len(unsaid) - len(said))]
-
-    # ------------------------------------------------------------------------------------------------ pictures
-
     def search(self) -> tuple[First, tuple[list[str], Tensor]]:
         """Tries the witness on the base's pictures, and finds the words in which the concepts hide.
 
         Returns what is pushed at first, and what is held with its latents.
         """
         others = [*dict.fromkeys(["", *self.kept, *self.others(self.rng("search"), self.options.search)])]
-        clean, gone = self.drawn(others, "search")
+        captions, n = [*dict.fromkeys([*others, *self.vocabulary])], len(others)
+        clean, images = self.drawn(captions, "search")
         words = [self.lexicon.known(text) for text in others]
-        parts = [part for i in range(len(self.concepts)) for part in self._searched(i, words, gone)]
+        parts = [part for i in range(len(self.concepts)) for part in self._searched(i, words, images[:n])]
         first = First(
             [push for part in parts for push in part.pushes], torch.cat([part.clean for part in parts]),
             [there for part in parts for there in part.shown],
         )  # fmt: skip
-        near = [word for word in self.options.neighbours(self.model, self.concepts) if word not in others]
-        more, images = self.drawn(near, "near") if near else (clean[:0], gone[:0])
-        return first, self._held([*others, *near], torch.cat([clean, more]), torch.cat([gone, images]))
+        held = self._held(captions, clean, images)
+        self.vocabulary = [word for word in self.vocabulary if word in held[0]]
+        return first, held
 
     def _held(self, captions: Sequence[str], clean: Tensor, images: Tensor) -> tuple[list[str], Tensor]:
         """What can be held of these, and what the user wants kept."""
@@ -191,11 +138,21 @@ class Looker:
         suspects = [*named, *loop.suspects(words, self.shows(gone, i))]
         self.hiding.append(self._hiding([*dict.fromkeys(suspects)], i))
         yield First(said, clean, [1.0] * len(said))
+        yield from self._along(i, n)
+
+    def _along(self, i: int, n: int) -> Iterator[First]:
+        """Of captions that bring concept i along, and of those that say another name of it."""
         unsaid = self.unsaid(self.rng(f"along/{i}"), i, n)
         if unsaid:
             clean, images = self.drawn([push.p for push in unsaid], f"along/{i}")
             shown = [float(there) for there in self.shows(images, i)]
-            yield First(self._informed(unsaid, shown, i), clean, shown)
+            found = self._informed(unsaid, shown, i)
+            rows = [k for k, push in enumerate(found) if push.prior < ALIAS]
+            yield First([found[k] for k in rows], clean[rows], [shown[k] for k in rows])
+        rng = self.rng(f"alias/{i}")
+        alias = [push for place in self.aliases(i) for push in self.pairs(rng, place, n)]
+        if alias:
+            yield First(alias, self.drawn([push.p for push in alias], f"alias/{i}")[0], [1.0] * len(alias))
 
     def _informed(self, unsaid: Sequence[Push], shown: Sequence[float], i: int) -> list[Push]:
         """The pushes with better priors of the words in which concept i hides: of so many more pictures."""
@@ -216,7 +173,7 @@ class Looker:
             asked = [text for text in drawn if self.lexicon.known(text).get(slot) == word][:ASKED]
             shown = self.shows(self.drawn(asked, f"suspect/{i}/{word}")[1], i) if asked else []
             least = 0 if word in self.options.hides else HIDES * len(shown)
-            found += [(slot, word, sum(shown) / len(shown))] if sum(shown) > least else []
+            found += [(slot, word, min(UNSURE, sum(shown) / len(shown)))] if sum(shown) > least else []
         return found
 
     def shows(self, images: Tensor, i: int) -> list[bool]:

@@ -23,11 +23,13 @@ from .score import rate
 
 GROWTH = 1.5
 """By how much η and w grow at a time."""
-MOST_ETA, MOST_WEIGHT = 8.0, 16.0
+LEAST_ETA, MOST_ETA, MOST_WEIGHT = 0.5, 8.0, 16.0
 PACE, LEAST_PACE = 0.6, 0.1
 """By how much steps become shorter at a time, and at most."""
 
 
+FIRM, LEAST_CALM = 2.0, 0.05
+"""How many times w holds what must stay while the model settles, and the pace at its end."""
 BLIND = 0.25
 """Who sees less of the concept than this proves nothing."""
 WORST, SEVERAL = 0.05, 3
@@ -147,12 +149,12 @@ def together(look: Look, named: tuple[int, int], unsaid: tuple[int, int], leaks:
 def stronger(eta: float, left: tuple[int, int], look: Look, erased: float, damage: float) -> float:
     """η after a look: it grows while too much is left, or anything is and no more is lost than may be."""
     slack = left[0] > 0 and harmless(look, damage)
-    return min(MOST_ETA, eta * GROWTH) if slack or clearly(left, erased) else eta
+    return min(MOST_ETA, max(LEAST_ETA, eta * GROWTH)) if slack or clearly(left, erased) else eta
 
 
 def heavier(weight: float, start: float, look: Look, damage: float) -> float:
     """w after a look: it grows while too much is lost, and falls back to its start."""
-    if harmful(look, damage):
+    if harmful(look, damage) or (look.proof and not harmless(look, damage)):
         return min(MOST_WEIGHT, weight * GROWTH)
     return max(start, weight / GROWTH)
 
@@ -163,6 +165,11 @@ def slower(pace: float, look: Look, erased: float, damage: float) -> float:
     if clearly(look.left, erased):
         return min(1.0, pace / PACE)
     return max(LEAST_PACE, pace * PACE) if clearly(look.gone, damage) else pace
+
+
+def calming(steps: int, of: int) -> float:
+    """The pace after so many steps of settling: it falls to almost nothing."""
+    return max(LEAST_CALM, 1 - steps / of)
 
 
 def harmed(

@@ -225,14 +225,8 @@ class Model(ABC):
         own = tokenizer(text, add_special_tokens=False).input_ids
         near = torch.cosine_similarity(table.float(), table[own].float().mean(0, keepdim=True))
         said = set(f"{text} {' '.join(but)}".lower().split())
-        found: list[str] = []
-        for i in near.argsort(descending=True).tolist():
-            word = _word(tokenizer.convert_ids_to_tokens(i))
-            if word and word not in said and word not in found:
-                found.append(word)
-            if len(found) == n:
-                break
-        return found
+        ranked = (_word(tokenizer.convert_ids_to_tokens(i)) for i in near.argsort(descending=True).tolist())
+        return [*dict.fromkeys(word for word in ranked if word and word not in said)][:n]
 
     @torch.no_grad()
     def likeness(self, text: str, others: Sequence[str]) -> list[float]:

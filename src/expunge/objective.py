@@ -18,7 +18,7 @@ from torch import Tensor
 from .model import Condition, Model
 from .rng import torch_rng
 from .training import Stateful, Terms
-from .trajectory import Renoised, Reused, Roles, Trajectory
+from .trajectory import Points, Renoised, Reused, Roles, Trajectory
 
 if TYPE_CHECKING:
     from .edit import Edit
@@ -161,8 +161,12 @@ class Preserve(Part):
     @torch.no_grad()
     def rows(self, step: int) -> Rows:
         points = self.route.points(step)
-        prompts = self.route.roles.rows("sample", points.which)
+        prompts = self.prompts(points, step)
         return Rows(points.x_t, points.t, prompts, self.route.model.predict(points.x_t, points.t, prompts))
+
+    def prompts(self, points: Points, step: int) -> Condition:  # noqa: ARG002, the same at each step
+        """What is held at these points."""
+        return self.route.roles.rows("sample", points.which)
 
 
 def around(condition: Condition, n: int, sigma: float, seed: int) -> Condition:

@@ -11,8 +11,10 @@ from torch import Tensor
 from .growing import Growing
 from .model import Condition, Model
 from .objective import Part, Preserve, Rows
-from .trajectory import Roles
+from .trajectory import Points, Roles
 
+SHARE = 1 / 3
+"""Of what is held, any words together."""
 CAP = 12.0
 """The largest η of a push whose concept is not said."""
 
@@ -98,14 +100,26 @@ def said(model: Model, pushes: Sequence[Push]) -> dict[str, Condition]:
 
 
 class Holding(Preserve):
-    """Captions that hold their place; others can be added."""
+    """Captions that hold their place; others can be added. For some rows of a step, `loose` captions take the place of
+    what the picture shows."""
 
     route: Growing
 
-    def __init__(self, model: Model, captions: Sequence[str], clean: Tensor, seed: int, batch: int) -> None:
+    def __init__(
+        self, model: Model, captions: Sequence[str], clean: Tensor, seed: int, batch: int, loose: Sequence[str] = ()
+    ) -> None:
         roles = Roles({"sample": model.captions(captions)})
         self.route = Growing(model, roles, seed, batch=batch, purpose="keep", clean=clean)
         self.captions = [*captions]
+        self.loose = model.captions(loose) if loose else None
+
+    def prompts(self, points: Points, step: int) -> Condition:
+        own = self.route.roles.rows("sample", points.which)
+        if self.loose is None:
+            return own
+        n = round(SHARE * len(points))
+        k = torch.randint(len(self.loose), (n,), generator=self.route.rng("loose", step))
+        return Condition.cat([own[: len(points) - n], self.loose[k]])
 
     def add(self, model: Model, captions: Sequence[str], clean: Tensor) -> None:
         """More of them, each with its picture's latents (n, c, h, w)."""

@@ -22,11 +22,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from ..asking import RELATIVES
 from ..closing import SCALES, Loop
 from ..concept import Concept
 from ..errors import ExpungeError
 from ..lexicon import Place, lexicon, placed
-from ..looking import RELATIVES
 from ..method import Trained
 from ..model import Model
 from ..objective import Learner, Objective
@@ -68,6 +68,7 @@ class ClosedLoop(Trained):
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
     proof: int = Field(130, ge=2, description="pictures of the concept, and of others, that prove it")
+    settle: int = Field(90, ge=0, description="last steps, shorter and shorter, in which what was lost comes back")
     picture_steps: int = Field(10, ge=1, description="scheduler steps of a picture that is looked at")
     seconds: float | None = Field(None, gt=0, description="no more training after so many seconds")
 
@@ -88,7 +89,7 @@ class ClosedLoop(Trained):
 
     def passes(self, concepts: Sequence[Concept]) -> int:
         """Of a run to its last step, with every look and the strengths that are tried then; most end sooner."""
-        looks, near = -(-self.steps // self.every), self.keep_neighbours * len(concepts)
+        looks, near = -(-self.steps // self.every), 2 * self.keep_neighbours * len(concepts)
         others = 1 + len(self.held(concepts)) + self.search + near
         pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof
         return self.erasing(concepts) + 4 * self.keep_batch * self.steps + 2 * self.picture_steps * pictures
