@@ -83,7 +83,8 @@ def tried(
     pairs = zip(scores(cells, base, "base", names), scores(cells, seen, "loop", names), strict=True)
     loop = edit.provenance["loop"]
     return {
-        "concepts": concepts, "seed": seed, "seconds": round(seconds, 1), "passes": edit.provenance["cost"]["passes"],
+        "concepts": concepts, "seed": seed, "device": model.device.type,
+        "seconds": round(seconds, 1), "passes": edit.provenance["cost"]["passes"],
         "ended": loop["ended"], "steps": loop["looks"][-1]["step"],
         "collapsed": sum(v["collapse"] == "yes" for v in seen.values()), "pictures": len(seen),
         "cells": [[b.subject, b.metric, hits(b), hits(a), a.n] for b, a in pairs],

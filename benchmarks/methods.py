@@ -147,6 +147,7 @@ METHODS: dict[str, Callable[[Case], tuple[str, dict[str, Any]]]] = {
     "uce": lambda _: ("uce", preset("uce-2024").options),
     "uce, others kept": lambda case: ("uce", {**preset("uce-2024").options, "keep": others(case)}),
     "rece": lambda _: ("uce", preset("rece-2024").options),
+    "closed loop": lambda _: ("closed-loop", preset("smallworld-loop").options),
 }
 
 
@@ -156,7 +157,7 @@ def others(case: Case) -> tuple[str, ...]:
 
 
 def concepts(case: Case, method: Method) -> list[Concept]:
-    anchor = case.anchor if method.anchors else None
+    anchor = case.anchor if method.anchors and method.kind != "closed-loop" else None
     names = [", ".join(case.concepts)] if case.joined else case.concepts
     return [Concept(name=name, anchor=anchor, within=case.within) for name in names]
 

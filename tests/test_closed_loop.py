@@ -20,7 +20,7 @@ from expunge.concept import says
 from expunge.erasure import build_method
 from expunge.families import load
 from expunge.growing import Growing
-from expunge.looking import UNSURE, Looker
+from expunge.looking import Looker
 from expunge.loop import (
     BLIND,
     MOST_ETA,
@@ -46,7 +46,7 @@ from expunge.model import Model
 from expunge.objective import Learner
 from expunge.pushing import CAP, First, Holding, Push, Pushing, signal
 from expunge.recipe import preset
-from expunge.report.closed import looks, verdict, write
+from expunge.report.closed import looks, page, verdict, write
 from expunge.smallworld.reading import expected
 from expunge.training import Snapshots, Trainer, fingerprint
 from expunge.witness import ByJudge, Exact, Tried, ZeroShot, witness
@@ -291,14 +291,23 @@ def test_a_word_that_nearly_always_shows_it_is_another_name(tiny: TinyModel, mon
     """It is pushed as the concept is, and never held, looked at as another, or pushed as what comes along."""
     looker = Looker(short(judge="clip", captions=12, search=20), tiny(), [Concept(name="automobile")], 0)
     monkeypatch.setattr(Looker, "shows", lambda _, images, __: [True] * len(images))
-    monkeypatch.setattr(Looker, "_hiding", lambda *_: [("object", "car", UNSURE)])
+    monkeypatch.setattr(Looker, "_hiding", lambda *_: [("object", "car", 1.0)])
     first, (held, _) = looker.search()
-    assert looker.names == ["automobile", "car"] and looker.hiding[0][0][2] < 1
+    assert looker.names == ["automobile", "car"] and looker.also == [["car"]]
     alias = [push for push in first.pushes if says(push.p, "car")]
     assert len(alias) == 12 and all(push.p == push.c and not says(push.r, "car") for push in alias)
     assert not [push for push in first.pushes if push.unsaid] and not looker.unsaid(looker.rng("x"), 0, 8)
     assert {says(push.p, "car") for push in looker.said(looker.rng("x"), 0, 8)} == {True, False}
     assert not [text for text in [*held, *looker.others(looker.rng("x"), 40)] if says(text, "car")]
+
+
+def test_a_place_where_it_often_is_is_no_other_name(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if all of the first pictures show it."""
+    looker = Looker(short(judge="clip", captions=24, search=20), tiny(), [Concept(name="hazard sign")], 0)
+    monkeypatch.setattr(Looker, "shows", lambda _, images, __: [k % 6 > 0 for k in range(len(images))])
+    monkeypatch.setattr(Looker, "_hiding", lambda *_: [("place", "city", 1.0)])
+    looker.search()
+    assert looker.also == [[]] and looker.hiding == [[("place", "city", 0.9)]] and looker.names == ["hazard sign"]
 
 
 def test_what_says_it_with_words_between_is_not_kept(tiny: TinyModel) -> None:
@@ -527,6 +536,10 @@ def test_the_report_shows_each_look(tiny: TinyModel, tmp_path: Path) -> None:
     assert text.count("<svg") == 1 and "http" not in re.sub(r"http://www\.w3\.org\S*", "", text)
     for look in looks(edit):
         assert f"at {look.step}</th>" in text and look.done in text
+    found = edit.provenance["loop"]
+    found |= {"hiding": [[["place", "garage", 0.7], ["object", "automobile", 0.99]]], "also": [["automobile"]]}
+    text = page(edit)
+    assert "unsaid, with: garage." in text and "Another name of it, erased as well: automobile." in text
     other = Edit({}, {"method": "esd"}, "x")
     with pytest.raises(ExpungeError, match="esd, which looks at nothing"):
         write(other, tmp_path / "other.html")

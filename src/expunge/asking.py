@@ -20,8 +20,8 @@ RELATIVES = 5
 """Words most like the concept, which are looked at and kept more often."""
 ALONE = 8
 """One in so many captions that say a concept is its name alone."""
-ALIAS = 0.9
-"""A word whose pictures show a concept this often is another name of it."""
+ALIAS = 0.85
+"""A word is another name of a concept if the lower bound of the share of its pictures that show it is above this."""
 POOL = 4
 """From so many times the captions that are wanted, half are chosen for their words."""
 SHORT, LONG = 2, 6
@@ -33,13 +33,15 @@ EVERY = 10**6
 @dataclass
 class Asking:
     """Draws captions. `hiding` are the words that bring each concept along, each after its slot and before how often
-    its pictures show it; `vocabulary` are words of the model that may be held in any order."""
+    its pictures show it, and `also` those of them that are other names of it; `vocabulary` are words of the model that
+    may be held in any order."""
 
     options: ClosedLoop
     model: Model
     concepts: Sequence[Concept]
     seed: int
     hiding: list[list[tuple[str, str, float]]] = field(default_factory=list)
+    also: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lexicon, self.places = lexicon(self.options.words), self.options.places(self.model, self.concepts)
@@ -67,11 +69,11 @@ class Asking:
     @property
     def names(self) -> list[str]:
         """Of the concepts, and others that were found to be theirs."""
-        return [*whole(self.concepts), *(word for own in self.hiding for _, word, prior in own if prior >= ALIAS)]
+        return [*whole(self.concepts), *(word for own in self.also for word in own)]
 
     def aliases(self, i: int) -> list[Place]:
         """Where other names of concept i stand."""
-        found = [word for own in self.hiding[i : i + 1] for _, word, prior in own if prior >= ALIAS]
+        found = [word for own in self.also[i : i + 1] for word in own]
         return [placed(self.lexicon, Concept(name=word), self.model.likeness) for word in found]
 
     def pairs(self, rng: random.Random, place: Place, n: int) -> list[Push]:
@@ -97,7 +99,7 @@ class Asking:
 
     def unsaid(self, rng: random.Random, i: int, n: int) -> list[Push]:
         """Captions that bring concept i along, in equal parts by the words in which it hides."""
-        words = [own for own in self.hiding[i] if own[2] < ALIAS]
+        words = [own for own in self.hiding[i] if own[1] not in self.names]
         each = -(-n // len(words)) if words else 0
         own = [(self.places[i].pairs(rng, each, self.names, {slot: word}), prior) for slot, word, prior in words]
         return [Push(r, c, r, prior) for pairs, prior in own for c, r in pairs][:n]

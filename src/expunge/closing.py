@@ -228,7 +228,8 @@ class Loop(Objective):
         tried = [asdict(t) for t in self.looker.tried]
         return {
             "ended": self.ended, "sure": self.looker.sure,
-            "judge": self.looker.witness.about(), "tried": tried, "hiding": self.looker.hiding,
+            "judge": self.looker.witness.about(), "tried": tried,
+            "hiding": self.looker.hiding, "also": self.looker.also,
             "looks": [look.row() for look in self.looks],
         }  # fmt: skip
 
@@ -251,6 +252,7 @@ class Loop(Objective):
         words = json.loads(state["words"].cpu().numpy().tobytes())
         self.looker.tried = [Tried(**row) for row in words["tried"]]
         self.looker.hiding = [[(slot, word, prior) for slot, word, prior in own] for own in words["hiding"]]
+        self.looker.also = words["also"]
         self.looks, self.ended = [Look.of(row) for row in words["looks"]], words["ended"]
         parts, pushes = _under("parts.", state), [Push(**row) for row in words["pushes"]]
         first, self.looker.vocabulary = First(pushes, parts["erase.clean"], words["shown"]), words["vocabulary"]

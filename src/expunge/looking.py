@@ -29,8 +29,6 @@ HIDES, ASKED = 0.25, 16
 """A suspected word brings a concept along if more than so much of that many pictures show it."""
 MORE = 24
 """Captions that are held from then on, where words were lost."""
-UNSURE = 0.85
-"""The few first pictures tell of no more."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +134,7 @@ class Looker(Asking):
         self.tried.append(Tried.of(self.witness.evidence(images, i), self.witness.evidence(gone, i)))
         named = [(self.lexicon.slot(word), word) for word in self.options.hides]
         suspects = [*named, *loop.suspects(words, self.shows(gone, i))]
+        self.also.append([])
         self.hiding.append(self._hiding([*dict.fromkeys(suspects)], i))
         yield First(said, clean, [1.0] * len(said))
         yield from self._along(i, n)
@@ -147,7 +146,7 @@ class Looker(Asking):
             clean, images = self.drawn([push.p for push in unsaid], f"along/{i}")
             shown = [float(there) for there in self.shows(images, i)]
             found = self._informed(unsaid, shown, i)
-            rows = [k for k, push in enumerate(found) if push.prior < ALIAS]
+            rows = [k for k, push in enumerate(found) if not any(says(push.p, word) for word in self.also[i])]
             yield First([found[k] for k in rows], clean[rows], [shown[k] for k in rows])
         rng = self.rng(f"alias/{i}")
         alias = [push for place in self.aliases(i) for push in self.pairs(rng, place, n)]
@@ -155,12 +154,14 @@ class Looker(Asking):
             yield First(alias, self.drawn([push.p for push in alias], f"alias/{i}")[0], [1.0] * len(alias))
 
     def _informed(self, unsaid: Sequence[Push], shown: Sequence[float], i: int) -> list[Push]:
-        """The pushes with better priors of the words in which concept i hides: of so many more pictures."""
-        found, better = self.hiding[i], dict[str, float]()
+        """The pushes with better priors of the words in which concept i hides, of so many more pictures, which tell of
+        other names, too."""
+        found, better, low = self.hiding[i], dict[str, float](), dict[str, float]()
         for _, word, prior in found:
             more = [there for push, there in zip(unsaid, shown, strict=True) if says(push.p, word)]
-            better[word] = (ASKED * prior + sum(more)) / (ASKED + len(more))
+            better[word], low[word], _ = loop.interval(round(ASKED * prior + sum(more)), ASKED + len(more))
         self.hiding[i] = [(slot, word, better[word]) for slot, word, _ in found]
+        self.also[i] = [word for word, least in low.items() if least > ALIAS]
         return [replace(push, prior=max(p for w, p in better.items() if says(push.p, w))) for push in unsaid]
 
     def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str, float]]:
@@ -173,7 +174,7 @@ class Looker(Asking):
             asked = [text for text in drawn if self.lexicon.known(text).get(slot) == word][:ASKED]
             shown = self.shows(self.drawn(asked, f"suspect/{i}/{word}")[1], i) if asked else []
             least = 0 if word in self.options.hides else HIDES * len(shown)
-            found += [(slot, word, min(UNSURE, sum(shown) / len(shown)))] if sum(shown) > least else []
+            found += [(slot, word, sum(shown) / len(shown))] if sum(shown) > least else []
         return found
 
     def shows(self, images: Tensor, i: int) -> list[bool]:

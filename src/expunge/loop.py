@@ -7,7 +7,9 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
 - While too much stays, or anything does and no more is lost than may be, the push η grows; while too much is lost, of
   all words or of one, the weight w of what must stay, and where that is not one word alone, steps become shorter. Words
   that were lost twice are looked at more often, and more captions with them are held.
-- If a look finds little of both, a larger one proves it, on fresh captions and seeds. If it does, the run is over.
+- If a look, and more pictures of the concept, find little of both, the model settles: steps become shorter and shorter,
+  and w holds more. Then a larger look proves it, on fresh captions and seeds. If it does, the run is over; if it fails
+  by little, most of the settling is done again.
 
 If it never does, the best that was seen is the result, at the strength that is best of a few.
 """
