@@ -5,7 +5,8 @@
 
 c are captions with the concept and r the same without it, or with another word for it, drawn from a lexicon (see
 `lexicon`), and k are captions that say nothing of it, and words of the vocabulary in any order. Where the concept is
-said, p = c. Where it comes along unsaid, as "in the city" brings a hazard sign, p = r. There e*(x_t, r) is a mean over pictures with the concept, of weight π, and without:
+said, p = c. Where it comes along unsaid, as "in the city" brings a hazard sign, p = r. There e*(x_t, r) is a mean over
+pictures with the concept, of weight π, and without:
 
     e*(x_t, r) = π e*(x_t, c) + (1 − π) e_without     so that     e_without = the target with η = π/(1 − π)
 
