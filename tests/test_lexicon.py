@@ -70,6 +70,14 @@ def test_captions_are_the_worlds_own() -> None:
     ]
 
 
+def test_another_word_is_none_that_is_erased_too() -> None:
+    """And where none is left, it is left out."""
+    place = placed(WORLD, Concept(name="red"), alike)
+    found = {expected(gone).get("colour") for _, gone in place.pairs(random.Random(0), 40, ["red", "blue", "white"])}
+    assert found == {"yellow", "green", "purple"}
+    assert {expected(gone).get("colour") for _, gone in place.pairs(random.Random(0), 9, COLOURS)} == {None}
+
+
 @pytest.mark.parametrize(
     ("name", "there", "gone", "bare"),
     [

@@ -74,7 +74,8 @@ class Asking:
     def aliases(self, i: int) -> list[Place]:
         """Where other names of concept i stand."""
         found = [word for own in self.also[i : i + 1] for word in own]
-        return [placed(self.lexicon, Concept(name=word), self.model.likeness) for word in found]
+        anchor = self.concepts[i].anchor
+        return [placed(self.lexicon, Concept(name=word, anchor=anchor), self.model.likeness) for word in found]
 
     def pairs(self, rng: random.Random, place: Place, n: int) -> list[Push]:
         """Captions that say what stands there."""
@@ -85,7 +86,8 @@ class Asking:
         if not self.places[i].there:
             return [self.alone(i)]
         places = [self.places[i], *self.aliases(i)]
-        return [push for place in places for push in self.pairs(rng, place, -(-n // len(places)))][:n]
+        sizes = [len(range(k, n, len(places))) for k in range(len(places))]
+        return [push for place, size in zip(places, sizes, strict=True) for push in self.pairs(rng, place, size)]
 
     def loose(self, rng: random.Random, n: int) -> list[str]:
         """Captions of a few words of the vocabulary in any order, that say no concept."""
@@ -95,7 +97,11 @@ class Asking:
 
     def alone(self, i: int) -> Push:
         """The concept's name."""
-        return Push(self.places[i].name, self.places[i].name, self.places[i].bare)
+        return self.bare(self.places[i])
+
+    def bare(self, place: Place) -> Push:
+        """What stands there, by itself."""
+        return Push(place.name, place.name, place.bare)
 
     def unsaid(self, rng: random.Random, i: int, n: int) -> list[Push]:
         """Captions that bring concept i along, in equal parts by the words in which it hides."""

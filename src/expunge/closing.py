@@ -90,7 +90,7 @@ class Loop(Objective):
         erased, damage = self.options.erased, self.options.damage
         look = self._look(step, edit, seconds)
         settled = self.settling is not None and step >= self.settling + self.options.settle
-        if settled or loop.promising(look, erased, damage):
+        if (settled and loop.hidden(look, erased)) or loop.promising(look, erased, damage):
             ends = last or settled or not self.options.settle
             look = self._proof(look, edit) if ends else look if self.settling else self._more(look, edit)
         if self.best is None or self._excess(look) <= self._excess(self.looks[self.best[0]]):
@@ -106,25 +106,13 @@ class Loop(Objective):
         """Whether it is over, and else what is done."""
         o, proven = self.options, self._proven(look)
         if proven or last:
-            self.ended = PROVEN if proven or self._was_proven() else OVER
+            self.ended = PROVEN if proven else OVER
             return self.ended
         if self.settling is None and o.settle and loop.promising(look, o.erased, o.damage):
             self.settling, self.weight = look.step, max(self.weight, loop.FIRM * o.keep_weight)
-            return "settles"
-        return "settles" if self.settling is not None and not settled else self._again(look, settled)
-
-    def _again(self, look: Look, settled: bool) -> str:
-        """What is done where it is not proven: most of the settling once more, unless much of the concept is there."""
-        done = self._adapt(look)
-        if settled:
-            back = loop.clearly(look.left, self.options.erased)
-            self.settling, self.pace = (None, 1.0) if back else (look.step - self.options.settle // 3, self.pace)
-        return done
-
-    def _was_proven(self) -> bool:
-        """Whether the best that was seen met the aims."""
-        best = self.looks[self.best[0]] if self.best and self.best[0] < len(self.looks) else None
-        return best is not None and self._proven(best)
+        elif self.settling is None or settled:
+            return self._adapt(look)
+        return "settles"
 
     def _proven(self, look: Look) -> bool:
         return look.proof and loop.proven(look, self.options.erased, self.options.damage, self.looker.sure)
@@ -187,8 +175,14 @@ class Loop(Objective):
         said, unsaid = self.pushing.eta
         self.pushing.eta = loop.stronger(said, look.named, look, *aims), loop.stronger(unsaid, look.unsaid, look, *aims)
         self.weight = loop.heavier(self.weight, self.options.keep_weight, look, self.options.damage)
-        self.pace = loop.slower(self.pace, look, *aims)
+        self.pace = loop.slower(self.pace, look, *aims) if self.settling is None else self._again(look)
         return loop.change(before, (*self.pushing.eta, self.weight, self.pace))
+
+    def _again(self, look: Look) -> float:
+        """The pace after settling in vain: most of it once more, unless much of the concept is there."""
+        settle = self.options.settle
+        self.settling = None if loop.clearly(look.left, self.options.erased) else look.step - settle // 3
+        return 1.0 if self.settling is None else loop.calming(settle // 3, settle)
 
     @property
     def weight(self) -> float:

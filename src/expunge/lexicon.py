@@ -181,21 +181,23 @@ class Place:
         self, rng: random.Random, n: int, names: Sequence[str], fixed: Mapping[str, str] | None = None
     ) -> list[tuple[str, str]]:
         """`n` captions with the concept, and the same without it, which say no name; `fixed` are words of both."""
-        drawn = (self._pair(rng, fixed or {}) for _ in range(PATIENCE * n if self.there else 0))
+        drawn = (self._pair(rng, names, fixed or {}) for _ in range(PATIENCE * n if self.there else 0))
         return first(n, (pair for pair in drawn if not any(self.lexicon.says(pair[1], name) for name in names)))
 
-    def _pair(self, rng: random.Random, fixed: Mapping[str, str]) -> tuple[str, str]:
-        gone = self.gone or ({} if fixed else self._instead(rng))
+    def _pair(self, rng: random.Random, names: Sequence[str], fixed: Mapping[str, str]) -> tuple[str, str]:
+        gone = self.gone or ({} if fixed else self._instead(rng, names))
         sides = ({**fixed, **words} for words in (self.there, gone))
         own = [{s: self.lexicon.slots[s].said(w, rng) for s, w in words.items()} for words in sides]
         rest = self.lexicon.draw(rng, {*fixed, *self.there, *gone}, [*self.there.values(), *gone.values()])
         said, unsaid = (self.lexicon.caption({**rest, **phrases}) for phrases in own)
         return said, unsaid
 
-    def _instead(self, rng: random.Random) -> dict[str, str]:
-        """Another word where every picture shows one: without any, the model might draw the concept all the same."""
-        slots = {slot: own for slot, own in self.lexicon.slots.items() if slot in self.there and own.always}
-        return {s: rng.choice([w for w in own.words if w != self.there[s]]) for s, own in slots.items()}
+    def _instead(self, rng: random.Random, names: Sequence[str]) -> dict[str, str]:
+        """Another word where every picture shows one, if one is left: without any, the model might draw the concept all
+        the same."""
+        slots = {s: own for s, own in self.lexicon.slots.items() if s in self.there and own.always}
+        free = {s: [w for w in own.words if not any(says(own.named(w), n) for n in names)] for s, own in slots.items()}
+        return {s: rng.choice(words) for s, words in free.items() if words}
 
     def relatives(self, near: Likeness, n: int) -> dict[str, list[str]]:
         """The `n` other words most like it, of each of its slots; of two words each alone, too."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,9 +20,6 @@ from .rng import derive
 from .steering import Steering
 from .training import fitted
 from .witness import Tried
-
-if TYPE_CHECKING:
-    pass
 
 HIDES, ASKED = 0.25, 16
 """A suspected word brings a concept along if more than so much of that many pictures show it."""
@@ -149,7 +145,7 @@ class Looker(Asking):
             rows = [k for k, push in enumerate(found) if not any(says(push.p, word) for word in self.also[i])]
             yield First([found[k] for k in rows], clean[rows], [shown[k] for k in rows])
         rng = self.rng(f"alias/{i}")
-        alias = [push for place in self.aliases(i) for push in self.pairs(rng, place, n)]
+        alias = [push for place in self.aliases(i) for push in (self.bare(place), *self.pairs(rng, place, n - 1))]
         if alias:
             yield First(alias, self.drawn([push.p for push in alias], f"alias/{i}")[0], [1.0] * len(alias))
 
@@ -161,7 +157,9 @@ class Looker(Asking):
             more = [there for push, there in zip(unsaid, shown, strict=True) if says(push.p, word)]
             better[word], low[word], _ = loop.interval(round(ASKED * prior + sum(more)), ASKED + len(more))
         self.hiding[i] = [(slot, word, better[word]) for slot, word, _ in found]
-        self.also[i] = [word for word, least in low.items() if least > ALIAS]
+        own = {*self.places[i].there}
+        wanted = [*self.options.hides, *(word for text in self.kept for word in self.lexicon.known(text).values())]
+        self.also[i] = [w for slot, w, _ in found if low[w] > ALIAS and slot in own and w not in wanted]
         return [replace(push, prior=max(p for w, p in better.items() if says(push.p, w))) for push in unsaid]
 
     def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str, float]]:

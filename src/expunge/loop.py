@@ -128,8 +128,13 @@ def proven(look: Look, erased: float, damage: float, sure: float = 1.0) -> bool:
 
 
 def promising(look: Look, erased: float, damage: float) -> bool:
-    """Whether the large look is worth it."""
-    return share(look.left) <= erased / 2 and not harmful(look, damage)
+    """Whether it is time to settle, or for the large look."""
+    return hidden(look, erased) and not harmful(look, damage)
+
+
+def hidden(look: Look, erased: float) -> bool:
+    """Whether so little of the concept was seen that a larger look may prove it gone."""
+    return share(look.left) <= erased / 2
 
 
 def clearly(pair: tuple[int, int], aim: float) -> bool:

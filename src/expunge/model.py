@@ -226,7 +226,12 @@ class Model(ABC):
         near = torch.cosine_similarity(table.float(), table[own].float().mean(0, keepdim=True))
         said = set(f"{text} {' '.join(but)}".lower().split())
         ranked = (_word(tokenizer.convert_ids_to_tokens(i)) for i in near.argsort(descending=True).tolist())
-        return [*dict.fromkeys(word for word in ranked if word and word not in said)][:n]
+        found = dict[str, None]()
+        for word in ranked:
+            found |= {word: None} if word and word not in said else {}
+            if len(found) == n:
+                break
+        return [*found]
 
     @torch.no_grad()
     def likeness(self, text: str, others: Sequence[str]) -> list[float]:

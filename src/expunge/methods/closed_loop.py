@@ -48,7 +48,7 @@ class ClosedLoop(Trained):
     anchors = True
 
     keep_neighbours: int = Field(48, ge=0, description="nearest words of the model's vocabulary, to keep as well")
-    eta: float = Field(1.0, ge=0, description="η where the concept is said, at first")
+    eta: float = Field(1.0, ge=0, description="η where the concept is said, at first; 0 for whole captions")
     eta_unsaid: float = Field(1.0, ge=0, description="what π/(1 − π) is multiplied by, at first")
     words: str = Field(
         "everyday",
@@ -69,7 +69,7 @@ class ClosedLoop(Trained):
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
     proof: int = Field(130, ge=2, description="pictures of the concept, and of others, that prove it")
-    settle: int = Field(90, ge=0, description="last steps, shorter and shorter, in which what was lost comes back")
+    settle: int = Field(90, ge=0, description="last steps, ever shorter, in which the rest comes back; n times every")
     picture_steps: int = Field(10, ge=1, description="scheduler steps of a picture that is looked at")
     seconds: float | None = Field(None, gt=0, description="no more training after so many seconds")
 
@@ -89,7 +89,8 @@ class ClosedLoop(Trained):
         return max(min(self.captions, FEWEST), self.captions // len(concepts))
 
     def passes(self, concepts: Sequence[Concept]) -> int:
-        """Of a run to its last step, with every look and the strengths that are tried then; most end sooner."""
+        """Of a run to its last step, with every look and the strengths that are tried then, but for proofs that fail
+        on the way; most end sooner."""
         looks, near = -(-self.steps // self.every), 2 * self.keep_neighbours * len(concepts)
         others = 1 + len(self.held(concepts)) + self.search + near
         pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof

@@ -70,15 +70,15 @@ def page(edit: Edit, picture: Path | None = None) -> str:
         "names": [c["name"] for c in edit.provenance["concepts"]], "edit": edit, "verdict": verdict(edit),
         "plot": plots.looks([look.row() for look in courses]), "head": HEAD, "rows": rows(found), "about": about,
         "picture": base64.b64encode(picture.read_bytes()).decode() if picture else "",
-        "hiding": hiding(about), "also": ", ".join(word for own in about["also"] for word in own),
+        "hiding": hiding(about), "also": ", ".join(word for own in about.get("also", ()) for word in own),
     }  # fmt: skip
     return render("loop.html.j2", values)
 
 
 def hiding(about: Mapping[str, Any]) -> str:
     """The words that bring a concept along, and are no names of it."""
-    pairs = zip(about["hiding"], about["also"], strict=True)
-    return ", ".join(str(row[1]) for own, also in pairs for row in own if row[1] not in also)
+    names = {word for own in about.get("also", ()) for word in own}
+    return ", ".join(str(row[1]) for own in about["hiding"] for row in own if row[1] not in names)
 
 
 def write(edit: Edit, file: Path, picture: Path | None = None) -> None:
