@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.concept import Concept, says
@@ -49,6 +49,7 @@ def test_others_say_none_of_them(words: str, names: list[str], seed: int) -> Non
     assert not [text for text in found for name in names if says(text, name)]
 
 
+@settings(max_examples=15)
 @given(seeds)
 def test_balanced_captions_say_every_word(seed: int) -> None:
     """Of many captions; those that are chosen are of them, each once."""
