@@ -157,10 +157,15 @@ class Looker(Asking):
             more = [there for push, there in zip(unsaid, shown, strict=True) if says(push.p, word)]
             better[word], low[word], _ = loop.interval(round(ASKED * prior + sum(more)), ASKED + len(more))
         self.hiding[i] = [(slot, word, better[word]) for slot, word, _ in found]
+        self.also[i] = self._other_names(i, low)
+        return [replace(push, prior=max(p for w, p in better.items() if says(push.p, w))) for push in unsaid]
+
+    def _other_names(self, i: int, low: Mapping[str, float]) -> list[str]:
+        """Words that stand where concept i does and nearly always show it, by the lower bounds of how often; none that
+        the user says more of."""
         own = {*self.places[i].there}
         wanted = [*self.options.hides, *(word for text in self.kept for word in self.lexicon.known(text).values())]
-        self.also[i] = [w for slot, w, _ in found if low[w] > ALIAS and slot in own and w not in wanted]
-        return [replace(push, prior=max(p for w, p in better.items() if says(push.p, w))) for push in unsaid]
+        return [word for slot, word, _ in self.hiding[i] if low[word] > ALIAS and slot in own and word not in wanted]
 
     def _hiding(self, suspects: Sequence[tuple[str, str]], i: int) -> list[tuple[str, str, float]]:
         """The suspects that bring concept i along by themselves, where none that was found stands beside them, and how

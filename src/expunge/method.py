@@ -137,17 +137,14 @@ class Trained(Training, Method):
         """The term of the captions to keep, if there are any."""
         if not self._keeps(concepts):
             return {}
-        texts = [*self.held(concepts), *self.neighbours(model, concepts)]
+        names = whole(concepts)
+        near = [model.neighbours(c.name, self.keep_neighbours, names) for c in concepts] if self.keep_neighbours else []
+        texts = [*self.held(concepts), *(word for words in near for word in words)]
         rows = [model.captions(texts)] if texts else []
         if self.keep_gaussian:
             rows += [around(model.encode([c.prompt]), self.keep_gaussian, self.keep_sigma, seed) for c in concepts]
         kept = Preserve(model, Condition.cat(rows), grid=self.keep_grid, batch=self.keep_batch, seed=seed)
         return {"keep": (self.keep_weight, kept)}
-
-    def neighbours(self, model: Model, concepts: Sequence[Concept]) -> list[str]:
-        """Words of the model's vocabulary to keep: `keep_neighbours` of each concept, the nearest."""
-        names, n = whole(concepts), self.keep_neighbours
-        return [word for c in concepts for word in (model.neighbours(c.name, n, names) if n else ())]
 
     def _keeps(self, concepts: Sequence[Concept]) -> int:
         """How many captions and neighbours stay."""

@@ -225,10 +225,11 @@ class Model(ABC):
         own = tokenizer(text, add_special_tokens=False).input_ids
         near = torch.cosine_similarity(table.float(), table[own].float().mean(0, keepdim=True))
         said = set(f"{text} {' '.join(but)}".lower().split())
-        ranked = (_word(tokenizer.convert_ids_to_tokens(i)) for i in near.argsort(descending=True).tolist())
         found = dict[str, None]()
-        for word in ranked:
-            found |= {word: None} if word and word not in said else {}
+        for i in near.argsort(descending=True).tolist():
+            word = _word(tokenizer.convert_ids_to_tokens(i))
+            if word and word not in said:
+                found[word] = None
             if len(found) == n:
                 break
         return [*found]

@@ -47,7 +47,7 @@ class ClosedLoop(Trained):
     kind: ClassVar[str] = "closed-loop"
     anchors = True
 
-    keep_neighbours: int = Field(48, ge=0, description="nearest words of the model's vocabulary, to keep as well")
+    keep_neighbours: int = Field(48, ge=0, description="nearest words of the vocabulary, and as many others, to keep")
     eta: float = Field(1.0, ge=0, description="η where the concept is said, at first; 0 for whole captions")
     eta_unsaid: float = Field(1.0, ge=0, description="what π/(1 − π) is multiplied by, at first")
     words: str = Field(
