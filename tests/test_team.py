@@ -22,9 +22,14 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of what two processes learnt."""
+    """A folder of what two processes learnt. A launcher that fails by itself is tried twice, a theorem once."""
     out = tmp_path_factory.mktemp("two")
-    subprocess.run([*TORCHRUN, str(Path(together.__file__)), str(out)], check=True, capture_output=True, timeout=240)
+    command = [*TORCHRUN, str(Path(together.__file__)), str(out)]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
+        if done.returncode == 0 or "AssertionError" in done.stderr:
+            break
+    assert done.returncode == 0, done.stderr[-8000:]
     return out
 
 
