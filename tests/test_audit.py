@@ -16,6 +16,7 @@ import torch
 
 from expunge import Concept, Edit, ExpungeError, report
 from expunge.auditing import run
+from expunge.cli import main
 from expunge.guidance import SafeLatent
 from expunge.judges import filtering
 from expunge.methods.uce import UCE
@@ -30,7 +31,7 @@ from expunge.variant import BASE, Variant, combined
 LIMIT = 100
 Audited = tuple[Path, dict[str, dict[str, float]]]
 """The folder, and the values by row and number."""
-SMALL = {"steps": 6, "metrics.0.rounds": 20}
+SMALL = {"steps": 6, "metrics.0.rounds": 6}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def audited(world: Model, erased: Edit, tmp_path_factory: pytest.TempPathFactory
     """Values by row and number."""
     out = tmp_path_factory.mktemp("audit")
     rows = [Variant("no-car", edits=((erased, 1.0),)), Variant("broken", edits=((broken(world), 1.0),))]
-    rows += [Variant("same", edits=((erased, 0.0),)), Variant("sld", guidance=(SafeLatent.max("car"),))]
+    rows += [Variant("same", edits=((erased, 0.0),))]
     rows += [Variant("filtered", edits=((erased, 1.0),), filter=filtering("smallworld,key=colour,equals=red"))]
     asked = planned(world, *rows)
     found = run(asked, world, out)
@@ -106,19 +107,7 @@ def test_a_second_audit_looks_at_nothing_twice(world: Model, erased: Edit, audit
     ]
 
 
-COMMAND = [
-    sys.executable,
-    "-m",
-    "expunge",
-    "audit",
-    "--limit",
-    "48",
-    "--set",
-    "steps=3",
-    "--precision",
-    "fp32",
-    "--out",
-]
+COMMAND = ["audit", "--limit", "36", "--set", "steps=2", "--precision", "fp32", "--out"]
 
 
 def scores(out: Path) -> object:
@@ -127,15 +116,14 @@ def scores(out: Path) -> object:
 
 def test_a_killed_audit_goes_on_and_shards_merge(tmp_path: Path) -> None:
     """kill -9 in the middle, then again: the scores of an audit left alone, which are those of its parts."""
-    process = subprocess.Popen(
-        [*COMMAND, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "expunge", *COMMAND, str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list((tmp_path / "killed" / "images").glob("*.png")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = {p.name: p.read_bytes() for p in (tmp_path / "killed" / "images").glob("*.png")}
-    assert 0 < len(kept) < 48
+    assert 0 < len(kept) < 36
     for out, more in (
         ("killed", []),
         ("parts", ["--shard", "1/2"]),
@@ -143,8 +131,9 @@ def test_a_killed_audit_goes_on_and_shards_merge(tmp_path: Path) -> None:
         ("parts", []),
         ("whole", []),
     ):
-        done = subprocess.run([*COMMAND, str(tmp_path / out), *more], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        with pytest.raises(SystemExit) as ended:
+            main([*COMMAND, str(tmp_path / out), *more])
+        assert ended.value.code == 0
     assert scores(tmp_path / "killed") == scores(tmp_path / "parts") == scores(tmp_path / "whole")
     again = {p.name: p.read_bytes() for p in (tmp_path / "whole" / "images").glob("*.png")}
     assert all(again[name] == data for name, data in kept.items())
@@ -164,23 +153,23 @@ def test_a_judge_that_cannot_be_had_is_told_before_any_picture(world: Model) -> 
 def test_references_are_the_base_drawings_or_a_folder(world: Model, tmp_path: Path) -> None:
     """A model is nearer to its own pictures than to drawings; a folder of drawings is the same as drawings."""
     small = {
-        "steps": 6,
+        "steps": 4,
         "metrics": [{"kind": "fid", "on": "all", "eye": "smallworld", "against": "drawings", "rounds": 3}],
     }
     asked = changed(protocol("smallworld"), None, small)
     row = Variant("sld", guidance=(SafeLatent.max("car"),))
-    found = [r.score for r in run(plan(asked, world, [row], limit=48), world, tmp_path) if r.score.metric == "fid"]
+    found = [r.score for r in run(plan(asked, world, [row], limit=32), world, tmp_path) if r.score.metric == "fid"]
     assert [s.model for s in found] == ["base", "sld"]
     again = changed(asked, None, {"metrics.0.against": str(tmp_path / "drawings")})
-    same = [r.score for r in run(plan(again, world, [row], limit=48), world, tmp_path) if r.score.metric == "fid"]
+    same = [r.score for r in run(plan(again, world, [row], limit=32), world, tmp_path) if r.score.metric == "fid"]
     assert [s.value for s in same] == pytest.approx([s.value for s in found])
     own = changed(asked, None, {"metrics.0.against": "base"})
-    near = [r.score for r in run(plan(own, world, [row], limit=48), world, tmp_path) if r.score.metric == "fid"]
+    near = [r.score for r in run(plan(own, world, [row], limit=32), world, tmp_path) if r.score.metric == "fid"]
     assert [s.model for s in near] == ["sld"] and near[0].value < found[1].value
     with pytest.raises(ExpungeError, match="no pictures in"):
         (tmp_path / "empty").mkdir()
         nothing = changed(asked, None, {"metrics.0.against": str(tmp_path / "empty")})
-        run(plan(nothing, world, [], limit=48), world, tmp_path)
+        run(plan(nothing, world, [], limit=32), world, tmp_path)
 
 
 def test_each_row_is_judged_by_what_it_erases(world: Model, tmp_path: Path) -> None:

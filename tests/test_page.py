@@ -30,7 +30,7 @@ from tiny import sd2
 
 SMALL = "steps=12\nlatents=3\ngrid=3\nbatch=2\ncontexts=[]\nkeep=[]"
 SLOW = SMALL.replace("12", "9000")
-MINUTE = 60_000
+PATIENCE = 120_000
 VISITORS, POLLS, ANSWERS = 50, 4, 4
 
 
@@ -75,7 +75,7 @@ def opened(browser: Any, address: str, **more: Any) -> Iterator[Any]:
     refused = more.pop("refused", "nothing")
     context = browser.new_context(viewport=more.pop("viewport", {"width": 1280, "height": 900}), **more)
     page, wrong, asked = context.new_page(), [], []
-    page.set_default_timeout(MINUTE)
+    page.set_default_timeout(PATIENCE)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
     page.on("request", lambda request: asked.append(request.url))
@@ -112,7 +112,8 @@ def told(page: Any, place: str) -> str:
 
 
 def done(page: Any) -> None:
-    page.wait_for_selector("#run .x-done")
+    page.wait_for_selector("#run .x-done, #run .x-failed")
+    assert page.locator("#run .x-done").count(), page.inner_text("#run")
 
 
 def changes(page: Any, times: int) -> None:
@@ -214,7 +215,7 @@ def test_an_audit_is_run_opened_and_compared(page: Any) -> None:
     page.get_by_role("option", name=re.compile("^smallworld-objects")).click()
     page.fill("#limit input", "20")
     page.click("#judge")
-    page.wait_for_selector("#audit iframe", timeout=2 * MINUTE)
+    page.wait_for_selector("#audit iframe", timeout=2 * PATIENCE)
     report = page.frame_locator("#audit iframe")
     report.get_by_role("heading", name=re.compile("gone, and what else changed")).wait_for()
     veiled, blur = report.locator("label.veil"), "picture => getComputedStyle(picture).filter"
