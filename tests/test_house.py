@@ -31,7 +31,7 @@ LAYERS = [
     {"judge", "maps"},
     {"cell"},
     {"trajectory"},
-    {"objective", "growing"},
+    {"objective", "growing", "beside"},
     {"method", "pushing"},
     {"rolled", "merge", "asking"},
     {"runlog", "frames"},

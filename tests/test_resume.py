@@ -41,6 +41,7 @@ STATEFUL: dict[str, tuple[str, dict[str, object]]] = {
     "shared pictures": ("ablation", {"regularise": 1.0, "images": 4, "prompts": ("a cat [by {}]", "a boat [by {}]")}),
     "attention": ("forget-me-not", {"images": 4, "keep": ("a boat", "a cat")}),
     "LoRA": ("esd", {"trajectory": "renoised", "latents": 4, "lora_rank": 2, "keep_gaussian": 2}),
+    "with another beside it": ("esd", {"latents": 4, "beside": ("other.safetensors",)}),
     "rows of a text encoder": ("esd", {"trajectory": "renoised", "latents": 4, "scope": "kv-text"}),
 }
 
@@ -54,6 +55,8 @@ def test_every_kind_of_state_goes_on(
     method = METHODS[kind](**{"steps": 6, "grid": 3, "batch": 2, "lr": 1e-3} | options)  # type: ignore[arg-type]
     concepts, snapshot = [Concept(name="Marlow")], tmp_path / "snapshot"
     monkeypatch.setattr(Snapshots, "due", lambda _: True)
+    monkeypatch.chdir(tmp_path)
+    METHODS["esd"](steps=1, grid=2, lr=1e-2, latents=2).fit(tiny(), concepts).save("other.safetensors")  # type: ignore[call-arg]
 
     def stop(trainer: Trainer, _: float) -> None:
         if trainer.step == 4:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
+from .beside import Beside
 from .composed import Parts as Stored
 from .concept import Concept, says, whole
 from .edit import Edit
@@ -112,6 +113,9 @@ class Trained(Training, Method):
     loss: Literal["l2", "l1"] = Field("l2", description="distance between prediction and target")
     result: Literal["average", "student"] = Field("average", description="which weights are the edit, where ema is set")
     fixed: tuple[str, ...] = Field((), description="captions that what reads the text must nearly read as before")
+    beside: tuple[str, ...] = Field(
+        (), description="edits that may be on the model beside this one, FILE[:SCALE]", json_schema_extra={"file": True}
+    )
     keep: tuple[str, ...] = Field((), description="captions whose predictions must stay")
     keep_neighbours: int = Field(0, ge=0, description="nearest words of the model's vocabulary, to keep as well")
     keep_gaussian: int = Field(0, ge=0, description="Gaussian neighbours of the concepts' embeddings, to keep as well")
@@ -175,20 +179,21 @@ class Trained(Training, Method):
         marks: Mapping[int, Path] | None = None,
     ) -> Edit:
         self.check(model, concepts)
-        base = scoped(model, self.scope)
+        base, others = scoped(model, self.scope), Beside.of(model, self.beside, seed)
+        base = {n: w.detach().clone() for n, w in base.items()} if others.edits else base
         null = projectors(model, base, self.fixed) if self.fixed else {}
         stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed, null)
         model.pieces, model.widest = 1, 1
         trainer = Trainer(stored.leaves, self, team=model.team)
-        average = stored.weights(trainer.average, base) if trainer.average else None
-        learner = Learner(stored.weights(trainer.parameters, base), average)
+        own = [stored.weights(leaves, base) for leaves in (trainer.parameters, trainer.average) if leaves]
+        learner = Learner(*(others.weights(weights, base) for weights in own))
         about = self.describe(model, concepts, seed)
 
         def now(name: str, **more: int) -> Edit:
             found = trainer.parameters if self.result == "student" else trainer.result()
             return Edit(stored.difference(found, base), about | stamp() | {"cost": objective.cost(), **more}, name)
 
-        objective = trainer.extra = Counted(self.objective(model, concepts, learner, seed), model, now)
+        objective = trainer.extra = Counted(self.objective(model, concepts, learner, seed), model, now, others)
         keeper = Snapshots(snapshot, fingerprint(about)) if snapshot else None
         if keeper:
             keeper.load(trainer)
@@ -208,12 +213,16 @@ class Trained(Training, Method):
             lighter=model.lighter, over=over,
         )  # fmt: skip
         trainer.optimiser.state.clear()  # the moments' room is the difference's
-        return objective.inner.chosen(now(name))
+        return objective.chosen(now(name))
 
     def _rows(self, model: Model, base: Mapping[str, Tensor], concepts: Sequence[Concept]) -> dict[str, list[int]]:
         """Of the scope's text embeddings, the rows of the concepts' own tokens."""
         tables = [name for name in base if model.of_encoder(name) and name.endswith(EMBEDDINGS)]
         return {name: sorted({i for c in concepts for i in model.tokens(name, c.name)}) for name in tables}
+
+    def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
+        others = Beside.of(model, self.beside).rows()
+        return super().describe(model, concepts, seed) | ({"beside": others} if others else {})
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)
@@ -221,6 +230,8 @@ class Trained(Training, Method):
             raise ExpungeError("fp16 gradients underflow; erase with precision bf16, mixed or fp32")
         if model.offload and any(model.of_encoder(name) for name in scoped(model, self.scope)):
             raise ExpungeError(f"scope {self.scope!r} trains text encoders, which --offload takes away; leave it out")
+        if self.beside and model.sharded:
+            raise ExpungeError("edits beside this one are put on the whole model in each process; leave --fsdp out")
         if self.fixed:
             self._fixes(model, concepts)
 
@@ -242,7 +253,8 @@ class Trained(Training, Method):
 
     def memory(self, model: Model, concepts: Sequence[Concept]) -> int:
         """Also of gradients, two moments of Adam's, and the running average."""
-        return model.bytes + (20 if self.ema else 16) * self.size(model, concepts)
+        own = (20 if self.ema else 16) * self.size(model, concepts)
+        return model.bytes + own + Beside.of(model, self.beside).bytes
 
 
 def stamp() -> dict[str, Any]:
@@ -256,24 +268,30 @@ def stamp() -> dict[str, Any]:
 
 
 class Counted:
-    """An objective that also counts passes, calls and seconds, over kills and resumes.
+    """An objective that also counts passes, calls and seconds, over kills and resumes, with `others` on the model.
 
     `current` is the edit as it is, under a name.
     """
 
-    def __init__(self, inner: Objective, model: Model, current: Callable[[str], Edit]) -> None:
+    def __init__(self, inner: Objective, model: Model, current: Callable[[str], Edit], others: Beside) -> None:
         self.inner, self.model, self.meter, self.memo, self.current = inner, model, model.meter, model.memo, current
-        self.begun = self._now()
+        self.others, self.begun = others, self._now()
 
     def _now(self) -> Tensor:
         saved = self.memo.saved if self.memo else 0
         return torch.tensor([self.meter.passes, self.meter.calls, time.monotonic(), saved], dtype=torch.float64)
 
     def __call__(self, step: int) -> Iterator[Terms]:
-        return self.inner(step)
+        with self.others.some(step):
+            yield from self.inner(step)
 
     def over(self, step: int) -> bool:
-        return self.inner.over(step, self.current, self.cost()["seconds"])
+        with self.others.all():
+            return self.inner.over(step, self.current, self.cost()["seconds"])
+
+    def chosen(self, edit: Edit) -> Edit:
+        with self.others.all():
+            return self.inner.chosen(edit)
 
     def __str__(self) -> str:
         return f"{int((self._now() - self.begun)[0])} passes"

@@ -36,6 +36,8 @@ class Rolled(Trained):
     def _possible(self) -> Rolled:
         if 0 < self.reuse < self.batch:
             raise ValueError("reuse needs at least as many points as a batch")
+        if self.reuse and self.beside:
+            raise ValueError("reuse keeps predictions of the model by itself: with edits beside this one, leave it out")
         if self.jitter and self.trajectory != "fresh":
             raise ValueError("jitter is for trajectory=fresh: the others have times off the grid anyway")
         if self.reuse and self.sampler != "frozen":

@@ -67,6 +67,10 @@ def erase(
     ] = None,
     damage: Annotated[float | None, typer.Option(help="how much of other pictures may be lost [0.02]")] = None,
     keep: Annotated[Path | None, typer.Option(help="a text file of captions that must stay, one a line")] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE[:SCALE], an edit that may be on the model with this one; may be repeated"),
+    ] = None,
     limit: Annotated[str | None, typer.Option("--time", help="train no longer than this: 90s, 5m, 1h")] = None,
     recipe: Annotated[Path | None, typer.Option(help="a YAML recipe instead of a preset")] = None,
     seed: Annotated[
@@ -112,6 +116,7 @@ def erase(
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
     options |= ({"lora_rank": lora_rank} if lora_rank else {}) | watched
     options |= {"keep": lines(keep, "captions")} if keep else {}
+    options |= {"beside": beside} if beside else {}
     if watched and chosen.method != "closed-loop":
         raise ExpungeError(
             f"--judge, --erased, --damage and --time steer the closed loop, and {chosen.method} looks at nothing;"

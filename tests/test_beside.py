@@ -1,0 +1,120 @@
+"""Edits beside one that learns: it knows of them, and they of nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TinyModel
+from expunge.beside import Beside, Moved
+from expunge.cli import main
+from expunge.concept import Concept
+from expunge.edit import Edit
+from expunge.errors import ExpungeError
+from expunge.method import Trained
+from expunge.methods import METHODS
+from expunge.model import Model
+from expunge.training import Trainer
+
+INTO = [Concept(name="grumpy cat", anchor="cat")]
+CAT = [Concept(name="grumpy cat")]
+SHORT = {"steps": 5, "grid": 2, "batch": 2, "keep": ("a boat",), "keep_grid": 2, "keep_batch": 2}
+TRAINED = [m for m in METHODS.values() if issubclass(m, Trained) and m.kind != "closed-loop"]  # which draws a lot
+
+
+def others(model: Model, folder: Path, n: int, part: str = "attn2") -> list[str]:
+    """Files of edits that change what is trained, and not by little."""
+    files, weights = [], {k: p for k, p in model.parameters().items() if part in k and p.ndim > 1}
+    for i in range(n):
+        rng = torch.Generator().manual_seed(i)
+        delta = {k: 0.5 * p.std() * torch.randn(p.shape, generator=rng) for k, p in weights.items()}
+        file = folder / f"other{i}.safetensors"
+        Edit(delta, {"base": model.identity(delta), "concepts": [], "options": {}}, file.stem).save(file)
+        files.append(str(file))
+    return files
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.kind)
+def test_what_is_kept_is_the_model_with_the_others_on(
+    tiny: TinyModel, tmp_path: Path, method: type[Trained], rank: int | None
+) -> None:
+    """Where nothing was learnt, nothing is lost, whichever of them are on; and afterwards they are off, bit for bit."""
+    model, kept = tiny(), list[float]()
+    before = {k: v.detach().clone() for k, v in model.parameters().items()}
+    options = {**SHORT, "lr": 1e-12, "lora_rank": rank, "beside": tuple(others(model, tmp_path, 3))}
+    chosen = method(**options)  # type: ignore[arg-type]
+
+    def note(trainer: Trainer, _: float) -> None:
+        kept.append(trainer.terms["keep"])
+
+    edit = chosen.fit(model, INTO if method.anchors else CAT, on_step=note)
+    assert len(kept) == 5
+    assert max(kept) < 1e-9
+    assert max(float(delta.abs().max()) for delta in edit.delta.values()) < 1e-6, "the others are no part of it"
+    assert [row["name"] for row in edit.provenance["beside"]] == ["other0", "other1", "other2"]
+    assert not model.applied
+    assert all(torch.equal(before[k], v) for k, v in model.parameters().items())
+
+
+def test_any_number_of_them_is_on_equally_often(tiny: TinyModel, tmp_path: Path) -> None:
+    model, seen = tiny(), list[int]()
+    found = Beside.of(model, others(model, tmp_path, 3, "mid_block"), seed=1)
+    for step in range(400):
+        with found.some(step):
+            seen.append(len(model.applied))
+    shares = [seen.count(k) / 400 for k in range(4)]
+    assert all(abs(share - 0.25) < 0.08 for share in shares), shares
+    with found.all():
+        assert model.applied == ["other0", "other1", "other2"]
+
+
+def test_weights_move_with_the_model() -> None:
+    own, base = {"w": torch.tensor([1.5])}, {"w": torch.tensor([1.0])}
+    now = {"w": torch.nn.Parameter(torch.tensor([1.25])), "v": torch.zeros(1)}
+    moved = Moved(own, base, now)
+    assert [*moved] == ["w"]
+    assert len(moved) == 1
+    assert moved["w"] == 1.75
+    now["w"].data += 1
+    assert moved["w"] == 2.75
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "told"),
+    [
+        ("esd", {"reuse": 4}, "reuse keeps predictions"),
+        ("uce", {}, "beside"),
+    ],
+)
+def test_where_there_can_be_none(method: str, more: dict[str, int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        METHODS[method](beside=("a.safetensors",), **more)  # type: ignore[call-arg, arg-type]
+
+
+def test_an_edit_of_texts_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
+    model = tiny()
+    name = next(k for k in model.parameters() if model.of_encoder(k))
+    delta = {name: torch.ones_like(model.parameters()[name])}
+    Edit(delta, {"base": model.identity(delta)}, "texts").save(tmp_path / "texts.safetensors")
+    with pytest.raises(ExpungeError, match="changes a text encoder"):
+        Beside.of(model, [str(tmp_path / "texts.safetensors")])
+
+
+def test_on_the_command_line(world: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file,) = others(world, tmp_path, 1)
+    out = tmp_path / "edit.safetensors"
+    short = ["--method", "esd-x", "--set", "steps=2", "--set", "latents=2", "--precision", "fp32", "--out", str(out)]
+    with pytest.raises(SystemExit) as ended:
+        main(["erase", "car", "--beside", f"{file}:0.5", *short])
+    assert ended.value.code == 0
+    assert Edit.load(out).provenance["beside"] == [{"name": "other0", "hash": Edit.load(file).hash, "scale": 0.5}]
+    capsys.readouterr()
+    for bad, told in ((str(tmp_path / "none.safetensors"), "none.safetensors"), (f"{file}:nan", "finite")):
+        with pytest.raises(SystemExit) as ended:
+            main(["erase", "car", "--beside", bad, *short[:-1], str(tmp_path / "x.safetensors")])
+        assert ended.value.code == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "x.safetensors").exists()
