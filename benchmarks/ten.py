@@ -1,9 +1,9 @@
 """Ten concepts of the small world: erased at once, and one after another, each undone again.
 
-    python benchmarks/ten.py [--edits DIR] [--seed 0] [--pictures 100] [--steps 10] [--device D]
+    python benchmarks/ten.py [--alone] [--edits DIR] [--seed 0] [--pictures 100] [--steps 10] [--device D]
 
-Each is erased by the preset smallworld-loop, unless DIR has its edit (as closed_loop.py keeps them), and all edits are
-put on the model together; beside it one edit that was told all ten. A line tells each concept's rate, of the base, with
+Each is erased by the preset smallworld-loop, unless DIR has its edit, beside those before it, or --alone (as
+closed_loop.py keeps them), and all edits are put on the model together; next to it one edit that was told all ten. A line tells each concept's rate, of the base, with
 all ten edits, with all but its own, and with the one edit; the last two the mean and the worst of all others.
 """
 
@@ -33,11 +33,12 @@ TEN = ("car", "fish", "house", "cat", "Marlow", "Orsini", "Kessel", "hazard sign
 OWN = ("accuracy", "named", "implicit")
 
 
-def erased(model: Model, names: Sequence[str], seed: int, file: Path) -> Edit:
+def erased(model: Model, names: Sequence[str], seed: int, file: Path, beside: Sequence[Path] = ()) -> Edit:
     """From the folder, or erased now and kept there."""
     if file.exists():
         return Edit.load(file)
-    edit = build_method(preset("smallworld-loop"), {}).fit(model, concepts_of(names), seed=seed, name=file.stem)
+    method = build_method(preset("smallworld-loop"), {"beside": [*map(str, beside)]})
+    edit = method.fit(model, concepts_of(names), seed=seed, name=file.stem)
     edit.save(file)
     print(f"{file.stem}: {edit.provenance['loop']['ended']}, {edit.provenance['cost']['seconds']:.0f} s", flush=True)
     return edit
@@ -89,6 +90,7 @@ def others(base: Found, found: Found) -> tuple[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--alone", action="store_true", help="each edit is made without the others")
     parser.add_argument("--edits", type=Path, default=Path("edits"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=100)
@@ -97,7 +99,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
     model = load("smallworld", device=options.device, precision=options.precision)
-    each = {n: erased(model, [n], options.seed, options.edits / f"{n}-{options.seed}.safetensors") for n in TEN}
+    kind = "" if options.alone else "beside-"
+    files = [options.edits / f"{kind}{n}-{options.seed}.safetensors" for n in TEN]
+    before = [() if options.alone else files[:i] for i in range(len(TEN))]
+    each = {n: erased(model, [n], options.seed, f, b) for n, f, b in zip(TEN, files, before, strict=True)}
     once = erased(model, TEN, options.seed, options.edits / f"ten-{options.seed}.safetensors")
     judging = Judging(model, options.pictures, options.steps)
     base, stacked, single = judging([], "base"), judging([*each.values()], "ten edits"), judging([once], "one edit")
