@@ -7,9 +7,10 @@ Each concept is erased from each seed by the preset smallworld-loop, and judged 
 synonyms that it never read; the base is judged on the same. A line of the file (closed_loop.jsonl beside this script)
 is one erasure, so a run goes on where it was left. --show prints the table, of all seeds together: what the concept's
 name, its synonym and what brings it along still show; the mean of all others, and the worst; how often memorised
-captions that say the name, and the worst of those that do not, still draw their picture; collapsed pictures. Below it,
-how many meet the aims: at most 1% left, the mean of the others within 2 points of the base, the worst within 5. A row
-of the file has the seconds, too, of whatever machine.
+captions that say the name, and the worst of those that do not, still draw their picture; collapsed pictures; words
+shown of other captions that the loop never read, before and after; and what is left of a memorised picture's subject,
+its object and colour, as its caption is drawn. Below it, how many meet the aims: at most 1% left, the mean of the
+others within 2 points of the base, the worst within 5. A row of the file has the seconds, too, of whatever machine.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from expunge import smallworld
 from expunge.concept import says
 from expunge.erasure import build_method, concepts_of
 from expunge.families import load
-from expunge.generation import Settings
+from expunge.generation import Request, Settings
 from expunge.protocol import requests
 from expunge.recipe import preset
 from expunge.score import Score, rate
 from expunge.smallworld.judge import load_judge
-from expunge.smallworld.scene import ARTISTS, COLOURS, MEMORIES, OBJECTS, PLACES, SIGNS, SYNONYMS
+from expunge.smallworld.reading import expected
+from expunge.smallworld.scene import ARTISTS, COLOURS, MEMORIES, OBJECTS, PLACES, SIGNS, SYNONYMS, Scene
 from expunge.smallworld.survey import scores, survey
 
 SINGLE = (*OBJECTS, *ARTISTS[1:], *COLOURS, *PLACES, *(f"{sign} sign" for sign in SIGNS[1:]), "grumpy cat")
@@ -43,6 +45,8 @@ TOGETHER = (*(f"{sign} sign" for sign in SIGNS[1:]),), ("car", "Marlow"), ("fish
 CASES = (*((name,) for name in SINGLE), *((m.caption,) for m in MEMORIES), *TOGETHER, ("automobile",))
 
 
+KINDS = ("unseen", "subject")
+"""Of a row: words of other captions that the loop never read, and what a memorised picture was a picture of."""
 GONE = ("named", "synonym", "implicit")
 """How the concept is asked for."""
 
@@ -88,13 +92,32 @@ def tried(
         seen = looker(model, requests(cells), f"judging {', '.join(concepts)}, seed {seed}")
     pairs = zip(scores(cells, base, "base", names), scores(cells, seen, "loop", names), strict=True)
     loop = edit.provenance["loop"]
+    fresh = {r.prompt for r in base} - {*loop["held"], *loop["pushed"], *(m.caption for m in MEMORIES)}
+    fresh = {text for text in fresh if not any(says(text, name) for name in (*concepts, *names))}
     return {
         "concepts": concepts, "seed": seed, "device": model.device.type,
         "seconds": round(seconds, 1), "passes": edit.provenance["cost"]["passes"],
         "ended": loop["ended"], "steps": loop["looks"][-1]["step"],
         "collapsed": sum(v["collapse"] == "yes" for v in seen.values()), "pictures": len(seen),
+        "unseen": [*asked(base, {text: expected(text) for text in fresh}, seen)],
+        "subject": [*asked(base, {m.caption: about(m.scene) for m in MEMORIES if m.caption in concepts}, seen)],
         "cells": [[b.subject, b.metric, hits(b), hits(a), a.n] for b, a in pairs],
     }  # fmt: skip
+
+
+Seen = Mapping[Request, Mapping[str, str]]
+
+
+def asked(base: Seen, wanted: Mapping[str, Mapping[str, str]], seen: Seen) -> tuple[int, int, int]:
+    """Of all words that pictures of these captions should show: how many the base shows, the edited model, and all."""
+    rows = [(r, head, word) for r in base if r.prompt in wanted for head, word in wanted[r.prompt].items()]
+    before, after = (sum(found[r][head] == word for r, head, word in rows) for found in (base, seen))
+    return before, after, len(rows)
+
+
+def about(scene: Scene) -> dict[str, str]:
+    """What a memorised picture is a picture of."""
+    return {"object": scene.object, "colour": scene.colour}
 
 
 def hits(score: Score) -> int:
@@ -119,10 +142,17 @@ def line(concepts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     replayed = [worst({k: c for k, c in part.items() if kind(k, names) == "memorised"}) for part in (own, others)]
     odd, all_ = sum(row["collapsed"] for row in rows), sum(row["pictures"] for row in rows)
     proven = sum(row["ended"] == "proven" for row in rows)
+    unseen, subject = (told_change([row[key] for row in rows if row.get(key, (0, 0, 0))[2]]) for key in KINDS)
     return (
         f"| {', '.join(concepts)} | {' | '.join(gone)} | {-100 * mean:+.1f} | {worst(kept)} |"
-        f" {' | '.join(replayed)} | {100 * odd / all_:.1f} | {proven} of {len(rows)} |"
+        f" {' | '.join(replayed)} | {100 * odd / all_:.1f} | {unseen} | {subject} | {proven} of {len(rows)} |"
     )
+
+
+def told_change(counts: Sequence[Sequence[int]]) -> str:
+    """From the base's share to the edited model's, in percent, and of how many words."""
+    before, after, n = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
+    return f"{100 * before / n:.1f} → {100 * after / n:.1f} ({n})" if n else "–"
 
 
 def lost(cells: Mapping[tuple[str, str], Cell], names: Sequence[str]) -> tuple[float, dict[tuple[str, str], Cell]]:
@@ -176,7 +206,7 @@ def told(cells: Sequence[Cell]) -> str:
 
 COLUMNS = (
     "erased", "named", "synonym", "implied", "mean of others", "worst other", "memorised, with its name",
-    "worst of the other memorised", "collapsed", "proven",
+    "worst of the other memorised", "collapsed", "captions never trained on", "subject", "proven",
 )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
     python benchmarks/ten.py [--alone] [--edits DIR] [--seed 0] [--pictures 100] [--steps 10] [--device D]
 
 Each is erased by the preset smallworld-loop, unless DIR has its edit, beside those before it, or --alone (as
-closed_loop.py keeps them), and all edits are put on the model together; next to it one edit that was told all ten. A line tells each concept's rate, of the base, with
-all ten edits, with all but its own, and with the one edit; the last two the mean and the worst of all others.
+closed_loop.py keeps them), and all edits are put on the model together; next to it one edit that was told all ten. A
+line tells each concept's rate, of the base, with all ten edits, with all but its own, and with the one edit; the last
+two the mean and the worst of all others.
 """
 
 from __future__ import annotations

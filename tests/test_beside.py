@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from expunge.cli import main
 from expunge.concept import Concept
 from expunge.edit import Edit
 from expunge.errors import ExpungeError
+from expunge.looking import Looker
 from expunge.method import Trained
 from expunge.methods import METHODS
 from expunge.model import Model
 from expunge.training import Trainer
+from test_closed_loop import short
 
 INTO = [Concept(name="grumpy cat", anchor="cat")]
 CAT = [Concept(name="grumpy cat")]
@@ -57,6 +60,24 @@ def test_what_is_kept_is_the_model_with_the_others_on(
     assert [row["name"] for row in edit.provenance["beside"]] == ["other0", "other1", "other2"]
     assert not model.applied
     assert all(torch.equal(before[k], v) for k, v in model.parameters().items())
+
+
+def test_a_closed_loop_looks_with_all_of_them_on(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the strengths are tried so; the edit that is looked at comes last."""
+    model, seen, left = tiny(), list[list[str]](), Looker.drawn
+    drawn = short(judge="clip", beside=tuple(others(model, tmp_path, 2)))
+
+    def noted(self: Looker, *more: Any) -> Any:
+        seen.append([*model.applied])
+        return left(self, *more)
+
+    monkeypatch.setattr(Looker, "drawn", noted)
+    drawn.fit(model, [Concept(name="car")])
+    assert all(on[:2] == ["other0", "other1"] for on in seen)
+    assert {*map(len, seen)} == {2, 3}
+    assert not model.applied
 
 
 def test_any_number_of_them_is_on_equally_often(tiny: TinyModel, tmp_path: Path) -> None:

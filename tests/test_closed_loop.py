@@ -436,6 +436,8 @@ def test_a_killed_run_ends_in_the_same_bits(
         assert again.hash == whole.hash
         rows = [[{**row, "seconds": 0} for row in e.provenance["loop"]["looks"]] for e in (whole, again)]
         assert rows[0] == rows[1]
+        read = [[e.provenance["loop"][key] for key in ("held", "pushed")] for e in (whole, again)]
+        assert read[0] == read[1]
     assert (rows[0][0]["unsaid"][1] > 0) == (kind == "hides")
     assert (rows[0][0]["done"] == "settles") == (kind == "settles")
     assert again.provenance["loop"]["also"] == [["truck"] if kind == "alias" else []]
@@ -543,6 +545,7 @@ def test_what_is_wrong_is_trained_on_and_the_best_is_the_result(
     first = found["looks"][0]
     assert looks(edit)[0].left == (4, 4)
     assert grown[:2] == [4, 8], "leaks and losses"
+    assert {*first["leaks"]} <= {*found["pushed"]} and {*first["losses"]} <= {*found["held"]}
     assert first["eta"][0] == 1.5 and first["weight"] == 1.5 and first["pace"] == 1
     assert re.search(r"In the way: \w+ \((\d+) of \1 lost\).*” still shows it", verdict(edit))
 
@@ -556,7 +559,8 @@ def test_the_report_shows_each_look(tiny: TinyModel, tmp_path: Path) -> None:
     edit = short(judge="clip").fit(tiny(), CAR)
     edit.save(tmp_path / "car.safetensors")
     write(Edit.load(tmp_path / "car.safetensors"), tmp_path / "loop.html")
-    text = (tmp_path / "loop.html").read_text()
+    text, read = (tmp_path / "loop.html").read_text(), edit.provenance["loop"]
+    assert f"{len(read['held'])} captions were held and {len(read['pushed'])} pushed away" in text
     assert text.count("<svg") == 1 and "http" not in re.sub(r"http://www\.w3\.org\S*", "", text)
     for look in looks(edit):
         assert f"at {look.step}</th>" in text and look.done in text

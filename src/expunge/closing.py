@@ -218,12 +218,13 @@ class Loop(Objective):
         return best.scale
 
     def history(self) -> dict[str, Any]:
-        """What was seen and done."""
+        """What was seen and done, and the captions that were held and pushed."""
         tried = [asdict(t) for t in self.looker.tried]
         return {
             "ended": self.ended, "sure": self.looker.sure,
             "judge": self.looker.witness.about(), "tried": tried,
             "hiding": self.looker.hiding, "also": self.looker.also,
+            "held": self.holding.captions, "pushed": [*dict.fromkeys(push.p for push in self.pushing.pushes)],
             "looks": [look.row() for look in self.looks],
         }  # fmt: skip
 
@@ -236,7 +237,7 @@ class Loop(Objective):
             **self.history(), "eta": self.pushing.eta, "weight": self.weight, "pace": self.pace,
             "best": self.best and self.best[0], "settling": self.settling,
             "pushes": [asdict(push) for push in self.pushing.pushes], "shown": self.pushing.shown,
-            "held": self.holding.captions, "prefer": self.looker.prefer, "vocabulary": self.looker.vocabulary,
+            "prefer": self.looker.prefer, "vocabulary": self.looker.vocabulary,
         }  # fmt: skip
         text = torch.frombuffer(bytearray(json.dumps(words).encode()), dtype=torch.uint8)
         best = {f"best.{name}": d for name, d in (self.best[1] if self.best else {}).items()}
