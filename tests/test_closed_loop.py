@@ -229,6 +229,15 @@ def test_what_is_added_is_drawn_more_often(world: Model) -> None:
     assert (again.points(0).x_t == part.route.points(0).x_t).all()
 
 
+def test_a_word_that_is_lost_again_is_watched() -> None:
+    """Once in each of two looks is twice; what was lost long ago is forgotten."""
+    rows = ({"cat": (1, 9)}, {"grumpy": (1, 3)}, {"cat": (1, 8), "red": (2, 9)}, {"grumpy": (1, 4), "bird": (1, 4)})
+    seen = [Look(step=k, seconds=0, proof=False, named=(0, 1), lost=(1, 9), harmed=row) for k, row in enumerate(rows)]
+    assert loop.again(seen[:3]) == ["cat", "red"]
+    assert loop.again(seen) == ["grumpy", "red"]
+    assert loop.again(seen[:2]) == loop.again([]) == []
+
+
 def test_a_third_of_what_is_held_are_any_words_together(world: Model) -> None:
     noise = world.noise(2, torch.Generator().manual_seed(0))
     plain = Holding(world, ["a cup", "a cat"], noise, 0, 6)

@@ -97,7 +97,7 @@ class Loop(Objective):
             self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
         done = self._decided(look, settled=settled, last=last)
         if not self.ended:
-            self._watch([word for word, (hits, _) in look.harmed.items() if hits > 1])
+            self._watch(loop.again([*self.looks, look]))
         self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
         if self.model.team.main:
             tqdm.write(told(self.looks[-1]), file=sys.stderr)

@@ -6,7 +6,7 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
   often than the rest: the first on the very picture that the model drew, the others on the base's.
 - While too much stays, or anything does and no more is lost than may be, the push η grows; while too much is lost, of
   all words or of one, the weight w of what must stay, and where that is not one word alone, steps become shorter. Words
-  that were lost twice are looked at more often, and more captions with them are held.
+  that were lost twice in three looks are looked at more often, and more captions with them are held.
 - If a look, and more pictures of the concept, find little of both, the model settles: steps become shorter and shorter,
   and w holds more. Then a larger look proves it, on fresh captions and seeds. If it does, the run is over; if it fails
   by little, most of the settling is done again.
@@ -36,6 +36,8 @@ BLIND = 0.25
 """Who sees less of the concept than this proves nothing."""
 WORST, SEVERAL = 0.05, 3
 """A word suffers if it is lost at least so many times, and the lower bound of its share is above this."""
+RECENT = 3
+"""Looks that tell together which words are lost again and again."""
 HITS, SUSPECT, MOST_SUSPECTS = 2, 0.15, 6
 """A word may bring a concept along if at least so many of its pictures, and more than this share of them, show it."""
 
@@ -186,6 +188,14 @@ def harmed(
     of those with any."""
     asked, gone, back = (Counter(word for own in rows for word in own) for rows in (words, lost, gained))
     return {w: (n, asked[w]) for w, n in sorted((gone - back).items(), key=lambda kv: (-kv[1] / asked[kv[0]], kv[0]))}
+
+
+def again(looks: Sequence[Look]) -> list[str]:
+    """Words that were lost twice in the last looks together: of a rare word one look shows too few."""
+    hits = Counter[str]()
+    for look in looks[-RECENT:]:
+        hits.update({word: n for word, (n, _) in look.harmed.items()})
+    return [word for word, n in hits.items() if n > 1]
 
 
 def suspects(rows: Sequence[Mapping[str, str]], shown: Sequence[bool]) -> list[tuple[str, str]]:
