@@ -1,11 +1,11 @@
 """Ten concepts of the small world: erased at once, and one after another, each undone again.
 
-    python benchmarks/ten.py [--alone] [--edits DIR] [--seed 0] [--pictures 100] [--steps 10] [--device D]
+    python benchmarks/ten.py [--alone] [--once] [--edits DIR] [--seed 0] [--pictures 100] [--steps 10] [--device D]
 
 Each is erased by the preset smallworld-loop, unless DIR has its edit, beside those before it, or --alone (as
-closed_loop.py keeps them), and all edits are put on the model together; next to it one edit that was told all ten. A
-line tells each concept's rate, of the base, with all ten edits, with all but its own, and with the one edit; the last
-two the mean and the worst of all others.
+closed_loop.py keeps them), and all edits are put on the model together; with --once, next to it one edit that was told
+all ten. A line tells each concept's rate, of the base, with all ten edits, with all but its own, and with the one edit;
+the last two the mean and the worst of all others.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def others(base: Found, found: Found) -> tuple[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alone", action="store_true", help="each edit is made without the others")
+    parser.add_argument("--once", action="store_true", help="one edit of all ten, too")
     parser.add_argument("--edits", type=Path, default=Path("edits"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=100)
@@ -104,16 +105,17 @@ def main() -> None:
     files = [options.edits / f"{kind}{n}-{options.seed}.safetensors" for n in TEN]
     before = [() if options.alone else files[:i] for i in range(len(TEN))]
     each = {n: erased(model, [n], options.seed, f, b) for n, f, b in zip(TEN, files, before, strict=True)}
-    once = erased(model, TEN, options.seed, options.edits / f"ten-{options.seed}.safetensors")
     judging = Judging(model, options.pictures, options.steps)
-    base, stacked, single = judging([], "base"), judging([*each.values()], "ten edits"), judging([once], "one edit")
-    print("| | base | ten edits | all but its own | one edit |\n|---|---|---|---|---|")
+    base, found = judging([], "base"), {"ten edits": judging([*each.values()], "ten edits")}
+    if options.once:
+        once = erased(model, TEN, options.seed, options.edits / f"ten-{options.seed}.safetensors")
+        found["one edit"] = judging([once], "one edit")
+    undone = {n: judging([e for other, e in each.items() if other != n], f"{n} undone", n) for n in TEN}
+    print(f"| | base | {' | '.join(found)} | all but its own |\n|{'---|' * (3 + len(found))}")
     for name in TEN:
-        undone = judging([edit for other, edit in each.items() if other != name], f"{name} undone", name)
-        print(f"| {name} | {own(base, name)} | {own(stacked, name)} | {own(undone, name)} | {own(single, name)} |")
-    ends = others(base, stacked), others(base, single)
-    for label, of_ten, of_one in zip(("mean of others", "worst other"), *ends, strict=True):
-        print(f"| {label} | | {of_ten} | | {of_one} |")
+        print(f"| {name} | {' | '.join(own(one, name) for one in (base, *found.values(), undone[name]))} |")
+    for k, label in enumerate(("mean of others", "worst other")):
+        print(f"| {label} | | {' | '.join(others(base, one)[k] for one in found.values())} | |")
 
 
 if __name__ == "__main__":
