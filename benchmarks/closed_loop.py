@@ -8,7 +8,7 @@ synonyms that it never read; the base is judged on the same. A line of the file 
 is one erasure, so a run goes on where it was left. --show prints the table, of all seeds together: what the concept's
 name, its synonym and what brings it along still show; the mean of all others, and the worst; how often memorised
 captions that say the name, and the worst of those that do not, still draw their picture; collapsed pictures; words
-shown of other captions that the loop never read, before and after; and what is left of a memorised picture's subject,
+shown of other captions that it was not trained on, before and after; and what is left of a memorised picture's subject,
 its object and colour, as its caption is drawn. Below it, how many meet the aims: at most 1% left, the mean of the
 others within 2 points of the base, the worst within 5. A row of the file has the seconds, too, of whatever machine.
 """
@@ -46,7 +46,7 @@ CASES = (*((name,) for name in SINGLE), *((m.caption,) for m in MEMORIES), *TOGE
 
 
 KINDS = ("unseen", "subject")
-"""Of a row: words of other captions that the loop never read, and what a memorised picture was a picture of."""
+"""Of a row: words of other captions that the loop was not trained on, and what a memorised picture was a picture of."""
 GONE = ("named", "synonym", "implicit")
 """How the concept is asked for."""
 

@@ -50,46 +50,94 @@ def test_what_is_kept_is_the_model_with_the_others_on(
     options = {**SHORT, "lr": 1e-12, "lora_rank": rank, "beside": tuple(others(model, tmp_path, 3))}
     chosen = method(**options)  # type: ignore[arg-type]
 
+    steps, on = dict[int, set[tuple[str, ...]]](), model.denoiser.register_forward_pre_hook
+    there = on(lambda *_: steps.setdefault(len(kept), set()).add((*model.applied,)))
+
     def note(trainer: Trainer, _: float) -> None:
         kept.append(trainer.terms["keep"])
 
-    edit = chosen.fit(model, INTO if method.anchors else CAT, on_step=note)
+    edit = chosen.fit(model, INTO if method.anchors else CAT, on_step=note, seed=10)
+    there.remove()
     assert len(kept) == 5
     assert max(kept) < 1e-9
+    assert all(len(found) == 1 for found in steps.values()), "the same in all calls of a step"
+    assert [len(*found) for found in steps.values()] == [0, 1, 2, 3, 3], "these of three, by the seed"
     assert max(float(delta.abs().max()) for delta in edit.delta.values()) < 1e-6, "the others are no part of it"
     assert [row["name"] for row in edit.provenance["beside"]] == ["other0", "other1", "other2"]
     assert not model.applied
     assert all(torch.equal(before[k], v) for k, v in model.parameters().items())
 
 
-def test_a_closed_loop_looks_with_all_of_them_on(
+def test_a_closed_loop_looks_with_all_of_them_and_with_none(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the strengths are tried so; the edit that is looked at comes last."""
-    model, seen, left = tiny(), list[list[str]](), Looker.drawn
-    drawn = short(judge="clip", beside=tuple(others(model, tmp_path, 2)))
+    """In halves, and the strengths are tried so; the edit that is looked at comes last. The search is of the base."""
+    model, seen, left = tiny(), dict[str, list[tuple[str, int]]](), Looker.drawn
+    method = short(judge="clip", beside=tuple(others(model, tmp_path, 2)))
 
-    def noted(self: Looker, *more: Any) -> Any:
-        seen.append([*model.applied])
-        return left(self, *more)
+    def noted(self: Looker, captions: Any, what: str, rows: Any = None) -> Any:
+        seen.setdefault(what.split("/")[0], []).append((" ".join(model.applied), len(rows or captions)))
+        return left(self, captions, what, rows)
 
     monkeypatch.setattr(Looker, "drawn", noted)
-    drawn.fit(model, [Concept(name="car")])
-    assert all(on[:2] == ["other0", "other1"] for on in seen)
-    assert {*map(len, seen)} == {2, 3}
+    method.fit(model, [Concept(name="car")])
+    both = {"other0 other1 loop", "loop", "other0 other1", ""}
+    assert {on for on, _ in seen["look"]} == both
+    assert {on for on, _ in seen["proof"]} >= {"other0 other1 edit", "edit", "other0 other1", ""}, "the strengths"
+    assert {on for what in ("search", "try") for on, _ in seen[what]} == {""}
+    assert seen["look"][:2] == [("other0 other1 loop", 2), ("loop", 2)]
     assert not model.applied
 
 
 def test_any_number_of_them_is_on_equally_often(tiny: TinyModel, tmp_path: Path) -> None:
+    """But none in the first step, when what is drawn once is drawn."""
     model, seen = tiny(), list[int]()
     found = Beside.of(model, others(model, tmp_path, 3, "mid_block"), seed=1)
     for step in range(400):
-        with found.some(step):
+        with found.some(model, step):
             seen.append(len(model.applied))
     shares = [seen.count(k) / 400 for k in range(4)]
+    assert seen[0] == 0
     assert all(abs(share - 0.25) < 0.08 for share in shares), shares
-    with found.all():
-        assert model.applied == ["other0", "other1", "other2"]
+
+
+@pytest.mark.parametrize("fails", ["backward", "loss"])
+def test_a_step_that_fails_leaves_none_on(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """At once, and not when the error is forgotten."""
+    model, method = tiny(), METHODS["esd"](**{**SHORT, "beside": tuple(others(model_ := tiny(), tmp_path, 3))})  # type: ignore[arg-type]
+    before = {k: v.detach().clone() for k, v in model.parameters().items()}
+    assert model_.hash == model.hash
+    seen = list[int]()
+
+    def broken(*_: Any, **__: Any) -> None:
+        seen.append(len(model.applied))
+        if seen[-1]:
+            raise RuntimeError("broken")
+
+    monkeypatch.setattr(*((torch.Tensor, "backward") if fails == "backward" else (Trainer, "_guard")), broken)
+    with pytest.raises(RuntimeError, match="broken") as error:
+        method.fit(model, CAT)
+    assert seen[-1] > 0
+    assert error.value.__traceback__ is not None
+    assert not model.applied
+    assert all(torch.equal(before[k], v) for k, v in model.parameters().items())
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_pictures_that_are_kept_are_the_frozen_models(tiny: TinyModel, tmp_path: Path, beside: bool) -> None:
+    """What a run leaves in the cache is what one without others would have drawn."""
+    options = {**SHORT, "images": 2, "steps": 2}
+    alone, model = METHODS["forget-me-not"](**options), tiny()  # type: ignore[arg-type]
+    want = alone.fit(tiny(), CAT, seed=1).hash
+    first = options | ({"beside": tuple(others(model, tmp_path, 3))} if beside else {})
+    model.cache = tmp_path / "cache"
+    METHODS["forget-me-not"](**first).fit(model, CAT, seed=1)  # type: ignore[arg-type]
+    assert list((tmp_path / "cache").rglob("*.safetensors"))
+    again = tiny()
+    again.cache = tmp_path / "cache"
+    assert alone.fit(again, CAT, seed=1).hash == want
 
 
 def test_weights_move_with_the_model() -> None:
@@ -127,15 +175,19 @@ def test_an_edit_of_texts_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
 def test_on_the_command_line(world: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (file,) = others(world, tmp_path, 1)
     out = tmp_path / "edit.safetensors"
-    short = ["--method", "esd-x", "--set", "steps=2", "--set", "latents=2", "--precision", "fp32", "--out", str(out)]
+    short_ = ["--method", "esd-x", "--set", "steps=2", "--set", "latents=2", "--precision", "fp32", "--out", str(out)]
     with pytest.raises(SystemExit) as ended:
-        main(["erase", "car", "--beside", f"{file}:0.5", *short])
+        main(["erase", "car", "--beside", f"{file}:0.5", *short_])
     assert ended.value.code == 0
     assert Edit.load(out).provenance["beside"] == [{"name": "other0", "hash": Edit.load(file).hash, "scale": 0.5}]
     capsys.readouterr()
     for bad, told in ((str(tmp_path / "none.safetensors"), "none.safetensors"), (f"{file}:nan", "finite")):
         with pytest.raises(SystemExit) as ended:
-            main(["erase", "car", "--beside", bad, *short[:-1], str(tmp_path / "x.safetensors")])
+            main(["erase", "car", "--beside", bad, *short_[:-1], str(tmp_path / "x.safetensors")])
         assert ended.value.code == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "x.safetensors").exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["erase", "car", "--beside", f"{file}:0.5", *short_[:-1], file])
+    assert ended.value.code == 2
+    assert "would replace an edit that is to stand beside it" in capsys.readouterr().err

@@ -41,7 +41,10 @@ STATEFUL: dict[str, tuple[str, dict[str, object]]] = {
     "shared pictures": ("ablation", {"regularise": 1.0, "images": 4, "prompts": ("a cat [by {}]", "a boat [by {}]")}),
     "attention": ("forget-me-not", {"images": 4, "keep": ("a boat", "a cat")}),
     "LoRA": ("esd", {"trajectory": "renoised", "latents": 4, "lora_rank": 2, "keep_gaussian": 2}),
-    "with another beside it": ("esd", {"latents": 4, "beside": ("other.safetensors",)}),
+    "with another beside it": (
+        "esd",
+        {"latents": 4, "beside": ("other.safetensors", "other.safetensors:0.5", "other.safetensors:-1")},
+    ),
     "rows of a text encoder": ("esd", {"trajectory": "renoised", "latents": 4, "scope": "kv-text"}),
 }
 

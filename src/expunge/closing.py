@@ -20,7 +20,7 @@ from .edit import Edit
 from .looking import Left, Looker, Rest
 from .loop import Look
 from .model import Model
-from .objective import Objective, Regression
+from .objective import Learner, Objective, Regression
 from .pushing import First, Holding, Push, Pushing
 from .training import Terms
 from .witness import Tried
@@ -36,17 +36,17 @@ PROVEN, OVER = "proven", "out of steps or time"
 
 
 class Loop(Objective):
-    """The objective of the closed loop. `student` are the weights that learn."""
+    """The objective of the closed loop."""
 
     regression: Regression
     pushing: Pushing
     holding: Holding
 
     def __init__(
-        self, options: ClosedLoop, model: Model, concepts: Sequence[Concept], student: Mapping[str, Tensor], seed: int
+        self, options: ClosedLoop, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int
     ) -> None:
-        self.options, self.model, self.student, self.seed = options, model, student, seed
-        self.looker = Looker(options, model, concepts, seed)
+        self.options, self.model, self.student, self.seed = options, model, learner.student, seed
+        self.looker = Looker(options, model, concepts, seed, stacked=learner.others)
         self.looks: list[Look] = []
         self.best: tuple[int, Mapping[str, Tensor]] | None = None
         self.ended = ""

@@ -136,11 +136,16 @@ def _add(parameter: Tensor, delta: Tensor, scale: float) -> None:
 
 def scaled(text: str) -> tuple[Edit, float]:
     """ "FILE" or "FILE:SCALE" as an edit and its scale. Raises ExpungeError for a scale that is no finite number."""
-    file, _, scale = text.rpartition(":")
-    try:
-        path, factor = (file, float(scale)) if file else (text, 1.0)
-    except ValueError:
-        path, factor = text, 1.0
+    path, factor = parts(text)
     if not math.isfinite(factor):
         raise ExpungeError(f"the scale of {text} is not a finite number; 1 applies the edit as it is")
-    return Edit.load(home(path)), factor
+    return Edit.load(path), factor
+
+
+def parts(text: str) -> tuple[Path, float]:
+    """The file and the scale."""
+    file, _, scale = text.rpartition(":")
+    try:
+        return (home(file), float(scale)) if file else (home(text), 1.0)
+    except ValueError:
+        return home(text), 1.0

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from . import loop
 from .asking import ALIAS, Asking
+from .beside import Beside, on
 from .concept import says
 from .edit import Edit
 from .generation import Request, Settings, latents
@@ -65,9 +66,10 @@ class Rest:
 @dataclass
 class Looker(Asking):
     """Draws pictures of captions, and asks the witness. `tried` and `hiding` are found by `search`, whose pictures are
-    what training begins with."""
+    what training begins with; edits that are `stacked` may be on the model beside the one that is looked at."""
 
     tried: list[Tried] = field(default_factory=list)
+    stacked: Beside = field(default_factory=Beside)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,6 +199,18 @@ class Looker(Asking):
                 bar.update(len(own))
         return torch.cat([z for z, _ in made]), torch.cat([images for _, images in made])
 
+    def among(
+        self, captions: Sequence[str], what: str, rows: Sequence[int] | None = None, edit: Edit | None = None,
+        scale: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """As `drawn`, under `scale` times the edit, if there is one; in halves with the stacked edits and without."""
+        rows, parts = range(len(captions)) if rows is None else rows, dict[int, tuple[Tensor, Tensor]]()
+        for edits, own in self.stacked.halves(rows):
+            with on(self.model, [*edits, *([(edit, scale)] if edit else [])]):
+                parts |= zip(own, zip(*self.drawn(captions, what, own), strict=True), strict=True)
+        z, images = zip(*(parts[k] for k in rows), strict=True)
+        return torch.stack(z), torch.stack(images)
+
     @torch.no_grad()
     def _batch(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
         z = latents(self.model, requests, Steering.of(self.model, self.settings.guidance), self.settings)
@@ -206,8 +220,7 @@ class Looker(Asking):
         """So many pictures of fresh captions of the concepts, under `scale` times the edit."""
         rng, each, n = self.rng(what), max(2, pictures // len(self.concepts)), range(len(self.concepts))
         wanted = [(i, push) for i in n for push in self.wanted(rng, i, each)]
-        with edit.on(self.model, scale):
-            z, images = self.drawn([push.p for _, push in wanted], what)
+        z, images = self.among([push.p for _, push in wanted], what, None, edit, scale)
         shown = [self.shows(images, i) for i in n]
         return Left([push for _, push in wanted], [shown[i][k] for k, (i, _) in enumerate(wanted)], z)
 
@@ -215,11 +228,10 @@ class Looker(Asking):
         """So many pictures of fresh other captions; for the `whole` of it, with what was gained, all of the base's."""
         what, base = f"{what}/others", dict[int, Tensor]()
         captions = self.others(self.rng(what), pictures)
-        with edit.on(self.model, scale):
-            _, images = self.drawn(captions, what)
+        _, images = self.among(captions, what, None, edit, scale)
 
         def before(rows: Sequence[int]) -> Tensor:
-            own, found = self.drawn(captions, what, rows)
+            own, found = self.among(captions, what, rows)
             free = self.free([captions[k] for k in rows], found)
             base.update({k: z for k, z, held in zip(rows, own, free, strict=True) if held})
             return found

@@ -191,11 +191,11 @@ def harmed(
 
 
 def again(looks: Sequence[Look]) -> list[str]:
-    """Words that were lost twice in the last looks together: of a rare word one look shows too few."""
+    """Words that were lost now, and twice in the last looks together: of a rare word one look shows too few."""
     hits = Counter[str]()
     for look in looks[-RECENT:]:
         hits.update({word: n for word, (n, _) in look.harmed.items()})
-    return [word for word, n in hits.items() if n > 1]
+    return [word for word in (looks[-1].harmed if looks else ()) if hits[word] > 1]
 
 
 def suspects(rows: Sequence[Mapping[str, str]], shown: Sequence[bool]) -> list[tuple[str, str]]:

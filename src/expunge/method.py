@@ -185,9 +185,12 @@ class Trained(Training, Method):
         stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed, null)
         model.pieces, model.widest = 1, 1
         trainer = Trainer(stored.leaves, self, team=model.team)
-        own = [stored.weights(leaves, base) for leaves in (trainer.parameters, trainer.average) if leaves]
-        learner = Learner(*(others.weights(weights, base) for weights in own))
-        about = self.describe(model, concepts, seed)
+        student, average = (
+            others.weights(model, stored.weights(leaves, base), base) if leaves else None
+            for leaves in (trainer.parameters, trainer.average)
+        )
+        learner = Learner(student or {}, average, others)
+        about = self.describe(model, concepts, seed) | ({"beside": others.rows()} if others.edits else {})
 
         def now(name: str, **more: int) -> Edit:
             found = trainer.parameters if self.result == "student" else trainer.result()
@@ -213,7 +216,7 @@ class Trained(Training, Method):
             lighter=model.lighter, over=over,
         )  # fmt: skip
         trainer.optimiser.state.clear()  # the moments' room is the difference's
-        return objective.chosen(now(name))
+        return objective.inner.chosen(now(name))
 
     def _rows(self, model: Model, base: Mapping[str, Tensor], concepts: Sequence[Concept]) -> dict[str, list[int]]:
         """Of the scope's text embeddings, the rows of the concepts' own tokens."""
@@ -252,9 +255,9 @@ class Trained(Training, Method):
         return Stored.size(base, self._rows(model, base, concepts), self.lora_rank)
 
     def memory(self, model: Model, concepts: Sequence[Concept]) -> int:
-        """Also of gradients, two moments of Adam's, and the running average."""
-        own = (20 if self.ema else 16) * self.size(model, concepts)
-        return model.bytes + own + Beside.of(model, self.beside).bytes
+        """Also of gradients, two moments of Adam's, the running average, and what stands beside it."""
+        each = (20 if self.ema else 16) + (8 if self.beside else 0)
+        return model.bytes + each * self.size(model, concepts) + Beside.of(model, self.beside).bytes(model)
 
 
 def stamp() -> dict[str, Any]:
@@ -282,16 +285,11 @@ class Counted:
         return torch.tensor([self.meter.passes, self.meter.calls, time.monotonic(), saved], dtype=torch.float64)
 
     def __call__(self, step: int) -> Iterator[Terms]:
-        with self.others.some(step):
+        with self.others.some(self.model, step):
             yield from self.inner(step)
 
     def over(self, step: int) -> bool:
-        with self.others.all():
-            return self.inner.over(step, self.current, self.cost()["seconds"])
-
-    def chosen(self, edit: Edit) -> Edit:
-        with self.others.all():
-            return self.inner.chosen(edit)
+        return self.inner.over(step, self.current, self.cost()["seconds"])
 
     def __str__(self) -> str:
         return f"{int((self._now() - self.begun)[0])} passes"

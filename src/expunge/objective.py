@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from .beside import Beside
 from .model import Condition, Model
 from .rng import torch_rng
 from .training import Stateful, Terms
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learner:
-    """The weights that learn, by name, and their running average (None for a method without `ema`)."""
+    """The weights that learn, by name, and their running average (None for a method without `ema`); and the edits that
+    may be on the model beside them."""
 
     student: Mapping[str, Tensor]
     average: Mapping[str, Tensor] | None = None
+    others: Beside = field(default_factory=Beside)
 
 
 @dataclass(frozen=True)

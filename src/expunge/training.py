@@ -10,7 +10,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -89,14 +90,18 @@ class Trainer:
         return self.move()
 
     def learn(self, pieces: Iterable[Terms]) -> None:
-        """Gradients of the sum of all terms, a piece at a time: only one piece's activations are held."""
+        """Gradients of the sum of all terms, a piece at a time: only one piece's activations are held.
+
+        Where a piece fails, what the others come from is ended, too: it may have changed the model for the step.
+        """
         self.optimiser.zero_grad(set_to_none=True)
         self.terms = {}
-        for terms in pieces:
-            self._guard(terms)
-            torch.stack([*terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
-            for name, value in terms.items():
-                self.terms[name] = self.terms.get(name, 0.0) + value.item()
+        with closing(pieces) if isinstance(pieces, Generator) else nullcontext():
+            for terms in pieces:
+                self._guard(terms)
+                torch.stack([*terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+                for name, value in terms.items():
+                    self.terms[name] = self.terms.get(name, 0.0) + value.item()
         self.team.average(self.parameters.values())
 
     def move(self) -> float:

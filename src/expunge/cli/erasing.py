@@ -102,6 +102,7 @@ def erase(
     with uncollected():
         from .. import erasure
         from .. import recipe as recipes
+        from ..edit import parts
         from ..families import place
         from ..files import check_writable, lines
         from ..runlog import trackers
@@ -129,6 +130,8 @@ def erase(
     if not wanted:
         raise ExpungeError("nothing to erase: name a concept, such as `expunge erase car`")
     erasure.check_output(out, resume)
+    if any(parts(text)[0].resolve() == out.resolve() for text in getattr(built, "beside", ())):
+        raise ExpungeError(f"--out {out} would replace an edit that is to stand beside it; give another file")
     if picture and fsdp:
         raise ExpungeError("--picture needs the whole model in one process; leave it out, and use generate afterwards")
     if picture:

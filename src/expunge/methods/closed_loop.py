@@ -74,7 +74,7 @@ class ClosedLoop(Trained):
     seconds: float | None = Field(None, gt=0, description="no more training after so many seconds")
 
     def objective(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Objective:
-        return Loop(self, model, concepts, learner.student, seed)
+        return Loop(self, model, concepts, learner, seed)
 
     def erasing(self, concepts: Sequence[Concept]) -> int:
         """Of the pushes."""
