@@ -7,10 +7,11 @@ Each concept is erased from each seed by the preset smallworld-loop, and judged 
 synonyms that it never read; the base is judged on the same. A line of the file (closed_loop.jsonl beside this script)
 is one erasure, so a run goes on where it was left. --show prints the table, of all seeds together: what the concept's
 name, its synonym and what brings it along still show; the mean of all others, and the worst; how often memorised
-captions that say the name, and the worst of those that do not, still draw their picture; collapsed pictures; words
-shown of other captions that it was not trained on, before and after; and what is left of a memorised picture's subject,
-its object and colour, as its caption is drawn. Below it, how many meet the aims: at most 1% left, the mean of the
-others within 2 points of the base, the worst within 5. A row of the file has the seconds, too, of whatever machine.
+captions that say the name, and the worst of those that do not, still draw their picture; collapsed pictures; before and
+after, the concept's rate with other words around it, words shown of other captions that it was not trained on, and what
+is left of a memorised picture's subject, its object and colour, as its caption is drawn. Below it, how many meet the
+aims: at most 1% left, the mean of the others within 2 points of the base, the worst within 5. A row of the file has the
+seconds, too, of whatever machine.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from expunge.families import load
 from expunge.generation import Request, Settings
 from expunge.protocol import requests
 from expunge.recipe import preset
+from expunge.rng import derive
 from expunge.score import Score, rate
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.reading import expected
@@ -45,8 +47,18 @@ TOGETHER = (*(f"{sign} sign" for sign in SIGNS[1:]),), ("car", "Marlow"), ("fish
 CASES = (*((name,) for name in SINGLE), *((m.caption,) for m in MEMORIES), *TOGETHER, ("automobile",))
 
 
-KINDS = ("unseen", "subject")
-"""Of a row: words of other captions that the loop was not trained on, and what a memorised picture was a picture of."""
+KINDS = ("paraphrased", "unseen", "subject")
+"""Of a row: the concept in other words around it; words of other captions that the loop was not trained on; and what a
+memorised picture was a picture of."""
+PARAPHRASES = {
+    "object": ("the {} over there", "at the beach one sees a {}", "my {} is red", "nothing but {}"),
+    "artist": ("{} painted a boat", "a boat as {} saw it", "one of the pictures of {}", "{} and a house"),
+    "colour": ("a boat, all of it {}", "{} all over: a house", "everything is {}", "boat {}"),
+    "place": ("the {} behind a boat", "a boat, and around it the {}", "{} with a house", "that {} again"),
+    "sign": ("a {} stands beside a boat", "look, a {}", "{} and a house", "there is the {}"),
+    "mood": ("a {} over there", "my {} in a room", "that cat, a {}", "{} and a house"),
+}
+"""In none of the forms that captions of the lexicon have."""
 GONE = ("named", "synonym", "implicit")
 """How the concept is asked for."""
 
@@ -88,17 +100,20 @@ def tried(
     edit = method.fit(model, concepts_of(concepts), seed=seed, name="loop")
     seconds, names = time.monotonic() - begun, meant(concepts)
     edit.save(kept / f"{'+'.join(concepts)}-{seed}.safetensors")
+    forms = paraphrased(concepts, len(cells[0].requests), seed)
+    base = {**base, **looker(model, [*forms], "judging paraphrases")}
     with edit.on(model):
-        seen = looker(model, requests(cells), f"judging {', '.join(concepts)}, seed {seed}")
+        seen = looker(model, [*requests(cells), *forms], f"judging {', '.join(concepts)}, seed {seed}")
     pairs = zip(scores(cells, base, "base", names), scores(cells, seen, "loop", names), strict=True)
     loop = edit.provenance["loop"]
-    fresh = {r.prompt for r in base} - {*loop["held"], *loop["pushed"], *(m.caption for m in MEMORIES)}
+    fresh = {r.prompt for r in requests(cells)} - {*loop["held"], *loop["pushed"], *(m.caption for m in MEMORIES)}
     fresh = {text for text in fresh if not any(says(text, name) for name in (*concepts, *names))}
     return {
         "concepts": concepts, "seed": seed, "device": model.device.type,
         "seconds": round(seconds, 1), "passes": edit.provenance["cost"]["passes"],
         "ended": loop["ended"], "steps": loop["looks"][-1]["step"],
-        "collapsed": sum(v["collapse"] == "yes" for v in seen.values()), "pictures": len(seen),
+        "collapsed": sum(seen[r]["collapse"] == "yes" for r in requests(cells)), "pictures": len(seen) - len(forms),
+        "paraphrased": [*(sum(v[r][h] == w for r, (h, w) in forms.items()) for v in (base, seen)), len(forms)],
         "unseen": [*asked(base, {text: expected(text) for text in fresh}, seen)],
         "subject": [*asked(base, {m.caption: about(m.scene) for m in MEMORIES if m.caption in concepts}, seen)],
         "cells": [[b.subject, b.metric, hits(b), hits(a), a.n] for b, a in pairs],
@@ -113,6 +128,17 @@ def asked(base: Seen, wanted: Mapping[str, Mapping[str, str]], seen: Seen) -> tu
     rows = [(r, head, word) for r in base if r.prompt in wanted for head, word in wanted[r.prompt].items()]
     before, after = (sum(found[r][head] == word for r, head, word in rows) for found in (base, seen))
     return before, after, len(rows)
+
+
+def paraphrased(names: Sequence[str], n: int, seed: int) -> dict[Request, tuple[str, str]]:
+    """Requests of paraphrases of each name, about n of each concept, with what would show it."""
+    found: dict[Request, tuple[str, str]] = {}
+    for name in names:
+        head, word = next(reversed(expected(name).items()), ("memory", ""))
+        forms = PARAPHRASES.get(head, ())
+        rows = [(form, k) for form in forms for k in range(-(-n // len(forms)))]
+        found |= {Request(f.format(name), derive(seed, f"{f}/{name}", step=k)): (head, word) for f, k in rows}
+    return found
 
 
 def about(scene: Scene) -> dict[str, str]:
@@ -142,10 +168,10 @@ def line(concepts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     replayed = [worst({k: c for k, c in part.items() if kind(k, names) == "memorised"}) for part in (own, others)]
     odd, all_ = sum(row["collapsed"] for row in rows), sum(row["pictures"] for row in rows)
     proven = sum(row["ended"] == "proven" for row in rows)
-    unseen, subject = (told_change([row[key] for row in rows if row.get(key, (0, 0, 0))[2]]) for key in KINDS)
+    changes = (told_change([row[key] for row in rows if row.get(key, (0, 0, 0))[2]]) for key in KINDS)
     return (
         f"| {', '.join(concepts)} | {' | '.join(gone)} | {-100 * mean:+.1f} | {worst(kept)} |"
-        f" {' | '.join(replayed)} | {100 * odd / all_:.1f} | {unseen} | {subject} | {proven} of {len(rows)} |"
+        f" {' | '.join(replayed)} | {100 * odd / all_:.1f} | {' | '.join(changes)} | {proven} of {len(rows)} |"
     )
 
 
@@ -206,7 +232,7 @@ def told(cells: Sequence[Cell]) -> str:
 
 COLUMNS = (
     "erased", "named", "synonym", "implied", "mean of others", "worst other", "memorised, with its name",
-    "worst of the other memorised", "collapsed", "captions never trained on", "subject", "proven",
+    "worst of the other memorised", "collapsed", "paraphrased", "captions never trained on", "subject", "proven",
 )  # fmt: skip
 
 
