@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import TinyModel
 from expunge import Concept, Edit, ExpungeError, loop
+from expunge.cli import main
 from expunge.cli.erasing import seconds
 from expunge.closing import OVER, PROVEN, Loop
 from expunge.concept import says
@@ -564,12 +565,18 @@ def test_time_ends_it(tiny: TinyModel) -> None:
     assert edit.provenance["loop"]["looks"][0]["step"] == 1
 
 
-def test_the_report_shows_each_look(tiny: TinyModel, tmp_path: Path) -> None:
+def test_the_report_shows_each_look(tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit = short(judge="clip").fit(tiny(), CAR)
     edit.save(tmp_path / "car.safetensors")
     write(Edit.load(tmp_path / "car.safetensors"), tmp_path / "loop.html")
     text, read = (tmp_path / "loop.html").read_text(), edit.provenance["loop"]
     assert f"{len({*read['held']})} captions were held and {len(read['pushed'])} pushed away" in text
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["info", str(tmp_path / "car.safetensors")])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert verdict(edit).split(":")[0] in told and f"Captions held: {len({*read['held']})}, pushed" in told
+    assert '"held"' not in told, "a table, not a wall"
     assert text.count("<svg") == 1 and "http" not in re.sub(r"http://www\.w3\.org\S*", "", text)
     for look in looks(edit):
         assert f"at {look.step}</th>" in text and look.done in text

@@ -37,7 +37,16 @@ def info(file: Annotated[Path, typer.Argument(help="an edit")], as_json: AsJson 
     if as_json:
         show(about)
     else:
-        table("edit", ("field", "value"), [(k, json.dumps(v, ensure_ascii=False)) for k, v in about.items()])
+        told = about | ({"loop": summary(edit)} if "loop" in about else {})
+        table("edit", ("field", "value"), [(k, json.dumps(v, ensure_ascii=False)) for k, v in told.items()])
+
+
+def summary(edit: Edit) -> str:
+    """A closed loop in a few words."""
+    from ..report.closed import verdict
+
+    held, pushed = (len({*edit.provenance["loop"].get(key, ())}) for key in ("held", "pushed"))
+    return f"{verdict(edit)} Captions held: {held}, pushed away: {pushed}; --json lists them, and every look."
 
 
 @app.command()
