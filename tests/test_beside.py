@@ -191,3 +191,7 @@ def test_on_the_command_line(world: Model, tmp_path: Path, capsys: pytest.Captur
         main(["erase", "car", "--beside", f"{file}:0.5", *short_[:-1], file])
     assert ended.value.code == 2
     assert "would replace an edit that is to stand beside it" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["erase", "car", "--beside", file, "--method", "uce-2024", "--out", str(tmp_path / "x.safetensors")])
+    assert ended.value.code == 2
+    assert "--beside is for methods that learn in steps, and uce has none" in capsys.readouterr().err

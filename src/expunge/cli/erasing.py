@@ -105,6 +105,7 @@ def erase(
         from ..edit import parts
         from ..families import place
         from ..files import check_writable, lines
+        from ..methods import method_class
         from ..runlog import trackers
 
     if recipe and method:
@@ -122,6 +123,10 @@ def erase(
         raise ExpungeError(
             f"--judge, --erased, --damage and --time steer the closed loop, and {chosen.method} looks at nothing;"
             " choose another --method, or leave it out"
+        )
+    if beside and "beside" not in method_class(chosen.method).model_fields:
+        raise ExpungeError(
+            f"--beside is for methods that learn in steps, and {chosen.method} has none; choose another --method"
         )
     built = erasure.build_method(chosen, options)
     if within and not names:
