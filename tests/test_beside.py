@@ -18,6 +18,7 @@ from expunge.looking import Looker
 from expunge.method import Trained
 from expunge.methods import METHODS
 from expunge.model import Model
+from expunge.report.closed import page
 from expunge.training import Trainer
 from test_closed_loop import short
 
@@ -80,7 +81,8 @@ def test_a_closed_loop_looks_with_all_of_them_and_with_none(
         return left(self, captions, what, rows)
 
     monkeypatch.setattr(Looker, "drawn", noted)
-    method.fit(model, [Concept(name="car")])
+    edit = method.fit(model, [Concept(name="car")])
+    assert "looked at with other edits on the model: other0, other1." in page(edit)
     both = {"other0 other1 loop", "loop", "other0 other1", ""}
     assert {on for on, _ in seen["look"]} == both
     assert {on for on, _ in seen["proof"]} >= {"other0 other1 edit", "edit", "other0 other1", ""}, "the strengths"
