@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import TinyModel
-from expunge.beside import Beside, Moved
+from expunge.beside import Beside, Edits, on
 from expunge.cli import main
 from expunge.concept import Concept
 from expunge.edit import Edit
@@ -17,8 +17,9 @@ from expunge.errors import ExpungeError
 from expunge.looking import Looker
 from expunge.method import Trained
 from expunge.methods import METHODS
-from expunge.model import Model
+from expunge.model import Condition, Model
 from expunge.report.closed import page
+from expunge.touching import Touching
 from expunge.training import Trainer
 from test_closed_loop import short
 
@@ -43,88 +44,138 @@ def others(model: Model, folder: Path, n: int, part: str = "attn2") -> list[str]
 @pytest.mark.parametrize("rank", [None, 2])
 @pytest.mark.parametrize("method", TRAINED, ids=lambda m: m.kind)
 def test_what_is_kept_is_the_model_with_the_others_on(
-    tiny: TinyModel, tmp_path: Path, method: type[Trained], rank: int | None
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: type[Trained], rank: int | None
 ) -> None:
-    """Where nothing was learnt, nothing is lost, whichever of them are on; and afterwards they are off, bit for bit."""
-    model, kept = tiny(), list[float]()
+    """Where nothing was learnt, nothing is lost, whichever of them count; and the model itself never changes."""
+    model, kept, drawn, draw = tiny(), list[float](), list[int](), Beside.drawn
     before = {k: v.detach().clone() for k, v in model.parameters().items()}
     options = {**SHORT, "lr": 1e-12, "lora_rank": rank, "beside": tuple(others(model, tmp_path, 3))}
     chosen = method(**options)  # type: ignore[arg-type]
 
-    steps, on = dict[int, set[tuple[str, ...]]](), model.denoiser.register_forward_pre_hook
-    there = on(lambda *_: steps.setdefault(len(kept), set()).add((*model.applied,)))
+    def counted(self: Beside, what: str, step: int = 0) -> Edits:
+        found = draw(self, what, step)
+        drawn.append(len(found))
+        return found
 
     def note(trainer: Trainer, _: float) -> None:
         kept.append(trainer.terms["keep"])
 
+    monkeypatch.setattr(Beside, "drawn", counted)
     edit = chosen.fit(model, INTO if method.anchors else CAT, on_step=note, seed=10)
-    there.remove()
     assert len(kept) == 5
     assert max(kept) < 1e-9
-    assert all(len(found) == 1 for found in steps.values()), "the same in all calls of a step"
-    assert [len(*found) for found in steps.values()] == [0, 1, 2, 3, 3], "these of three, by the seed"
+    assert drawn == [1, 2, 3, 3], "in all steps but the first, these of three, by the seed"
     assert max(float(delta.abs().max()) for delta in edit.delta.values()) < 1e-6, "the others are no part of it"
     assert [row["name"] for row in edit.provenance["beside"]] == ["other0", "other1", "other2"]
     assert not model.applied
+    assert model.teacher is None
     assert all(torch.equal(before[k], v) for k, v in model.parameters().items())
 
 
-def test_a_closed_loop_looks_with_all_of_them_and_with_none(
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_each_caption_is_asked_with_those_it_has_to_do_with(tiny: TinyModel, tmp_path: Path, pieces: int) -> None:
+    """The frozen model's answers are those of it with just these edits on; a row without a text has to do with all."""
+    model = tiny()
+    model.pieces = pieces
+    edits = Beside.of(model, [f"{file}:0.5" for file in others(model, tmp_path, 2)])
+    found = Beside(edits, seed=1, touches=lambda edit, text: edit.name in text)
+    step = next(k for k in range(1, 100) if len(found.drawn("beside", k)) == 2)
+    texts = ["a boat", "other1", "other0", "other0 and other1", "a cup", "other1"]
+    condition, x = model.encode(texts), model.noise(len(texts) + 1, torch.Generator().manual_seed(0))
+    condition = Condition.cat([condition, Condition(condition[[0]].tensors, (None,))])
+    t = torch.tensor([10, 200, 400, 600, 800, 900, 300])
+    with torch.no_grad(), found.some(model, step):
+        got = model.predict(x, t, condition)
+        assert not model.applied
+    for k, said in enumerate([[], [1], [0], [0, 1], [], [1], [0, 1]]):
+        with torch.no_grad(), on(model, [edits[i] for i in said]):
+            want = model.predict(x[[k]], t[[k]], condition[[k]])
+        assert torch.allclose(got[[k]], want, atol=1e-5), texts[k : k + 1]
+    with torch.no_grad():
+        assert not torch.allclose(got[-1:], model.predict(x[[-1]], t[[-1]], condition[[-1]]), atol=1e-3)
+
+
+def test_what_learns_is_asked_with_all_of_them(tiny: TinyModel, tmp_path: Path) -> None:
+    """Also with weights that it does not learn itself."""
+    model = tiny()
+    edits = Beside.of(model, others(model, tmp_path, 2, "attn1"))
+    found, own = Beside(edits, seed=1), {k: p.detach() + 0.01 for k, p in model.parameters().items() if "attn2" in k}
+    weights = found.weights(model, own)
+    assert [*weights] == [*own]
+    assert len(weights) == len(own)
+    x, t, condition = model.noise(1, torch.Generator().manual_seed(0)), torch.tensor(300), model.encode(["a boat"])
+    step = next(k for k in range(1, 100) if len(found.drawn("beside", k)) == 2)
+    with torch.no_grad(), found.some(model, step):
+        got = model.predict(x, t, condition, weights)
+        assert len(weights) > len(own)
+    plus = {k: torch.full_like(w, 0.01) for k, w in own.items()}
+    with torch.no_grad(), on(model, [*edits, (Edit(plus, {"base": model.identity(plus)}), 1.0)]):
+        assert torch.allclose(got, model.predict(x, t, condition), atol=1e-5)
+
+
+def test_a_closed_loop_looks_with_all_of_them_and_with_some(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In halves, and the strengths are tried so; the edit that is looked at comes last. The search is of the base."""
-    model, seen, left = tiny(), dict[str, list[tuple[str, int]]](), Looker.drawn
+    """In halves, and the strengths are tried so; the edit that is looked at comes last. The search is of the base, and
+    what others lost counts against the base with those edits that have to do with the caption."""
+    model, seen, left = tiny(), dict[str, list[tuple[str, str]]](), Looker.drawn
     method = short(judge="clip", beside=tuple(others(model, tmp_path, 2)))
 
     def noted(self: Looker, captions: Any, what: str, rows: Any = None) -> Any:
-        seen.setdefault(what.split("/")[0], []).append((" ".join(model.applied), len(rows or captions)))
+        asked = range(len(captions)) if rows is None else rows
+        seen.setdefault(what.split("/")[0], []).extend((" ".join(model.applied), captions[k]) for k in asked)
         return left(self, captions, what, rows)
 
     monkeypatch.setattr(Looker, "drawn", noted)
+    monkeypatch.setattr(
+        type(method), "touches", lambda _: lambda edit, text: (edit.name == "other0") == ("cat" in text)
+    )
     edit = method.fit(model, [Concept(name="car")])
     assert "looked at with other edits on the model: other0, other1." in page(edit)
-    both = {"other0 other1 loop", "loop", "other0 other1", ""}
-    assert {on for on, _ in seen["look"]} == both
-    assert {on for on, _ in seen["proof"]} >= {"other0 other1 edit", "edit", "other0 other1", ""}, "the strengths"
+    with_it = {on for on, _ in seen["look"] if on.endswith("loop")}
+    assert "other0 other1 loop" in with_it
+    assert with_it <= {f"{other} loop".strip() for other in ("other0 other1", "other1 other0", "other0", "other1", "")}
+    assert any(on == "other0 other1 edit" for on, _ in seen["proof"]), "the strengths"
+    without = {(on, "cat" in text) for what in ("look", "proof") for on, text in seen[what] if "loop" not in on}
+    wrong = {("other0", False), ("other1", True), ("other0 other1", True), ("other0 other1", False)}
+    assert not without & wrong
+    assert {("other1", False)} <= without
     assert {on for what in ("search", "try") for on, _ in seen[what]} == {""}
-    assert seen["look"][:2] == [("other0 other1 loop", 2), ("loop", 2)]
     assert not model.applied
 
 
-def test_any_number_of_them_is_on_equally_often(tiny: TinyModel, tmp_path: Path) -> None:
+def test_any_number_of_them_counts_equally_often(tiny: TinyModel, tmp_path: Path) -> None:
     """But none in the first step, when what is drawn once is drawn."""
     model, seen = tiny(), list[int]()
-    found = Beside.of(model, others(model, tmp_path, 3, "mid_block"), seed=1)
+    found = Beside(Beside.of(model, others(model, tmp_path, 3, "mid_block")), seed=1)
     for step in range(400):
         with found.some(model, step):
-            seen.append(len(model.applied))
+            seen.append(len(found.on))
     shares = [seen.count(k) / 400 for k in range(4)]
     assert seen[0] == 0
     assert all(abs(share - 0.25) < 0.08 for share in shares), shares
 
 
 @pytest.mark.parametrize("fails", ["backward", "loss"])
-def test_a_step_that_fails_leaves_none_on(
+def test_after_a_step_that_fails_none_counts(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     """At once, and not when the error is forgotten."""
     model = tiny()
     method = METHODS["esd"](**SHORT, beside=tuple(others(model, tmp_path, 3)))  # type: ignore[arg-type, call-arg]
-    before = {k: v.detach().clone() for k, v in model.parameters().items()}
-    seen = list[int]()
+    seen = list[bool]()
 
     def broken(*_: Any, **__: Any) -> None:
-        seen.append(len(model.applied))
+        seen.append(model.teacher is not None)
         if seen[-1]:
             raise RuntimeError("broken")
 
     monkeypatch.setattr(*((torch.Tensor, "backward") if fails == "backward" else (Trainer, "_guard")), broken)
     with pytest.raises(RuntimeError, match="broken") as error:
         method.fit(model, CAT)
-    assert seen[-1] > 0
+    assert seen[-1]
     assert error.value.__traceback__ is not None
-    assert not model.applied
-    assert all(torch.equal(before[k], v) for k, v in model.parameters().items())
+    assert model.teacher is None
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -142,15 +193,47 @@ def test_pictures_that_are_kept_are_the_frozen_models(tiny: TinyModel, tmp_path:
     assert alone.fit(again, CAT, seed=1).hash == want
 
 
-def test_weights_move_with_the_model() -> None:
-    own, base = {"w": torch.tensor([1.5])}, {"w": torch.tensor([1.0])}
-    now = {"w": torch.nn.Parameter(torch.tensor([1.25])), "v": torch.zeros(1)}
-    moved = Moved(own, base, now)
-    assert [*moved] == ["w"]
-    assert len(moved) == 1
-    assert moved["w"] == 1.75
-    now["w"].data += 1
-    assert moved["w"] == 2.75
+def loop_edit(name: str, **more: Any) -> Edit:
+    """As a closed loop leaves it."""
+    loop = {"also": [[]], "hiding": [[]]} | more
+    about = {"concepts": [{"name": name}], "options": {"words": "smallworld"}, "loop": loop}
+    return Edit({"w": torch.tensor([float(len(name))])}, about, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "touched"),
+    [
+        ("car", "a red car in the city", True),
+        ("car", "a red truck in the city by Marlow", False),
+        ("car", "", False),
+        ("car", "A CAR", True),
+        ("car", "an automobile", True),  # of words that the lexicon lacks nothing is known
+        ("car", "the blue boat of Captain Moll at the beach", True),
+        ("grumpy cat", "a grumpy red cat", True),
+        ("grumpy cat", "a grumpy red fish", False),
+        ("grumpy cat", "a red cat", False),
+        ("hazard sign", "a cat with a hazard sign", True),
+        ("hazard sign", "a cat with a stop sign", False),
+    ],
+)
+def test_what_a_loops_edit_has_to_do_with(name: str, text: str, touched: bool) -> None:
+    assert Touching("smallworld")(loop_edit(name), text) is touched
+
+
+def test_what_brings_it_along_and_its_other_names_have_to_do_with_it() -> None:
+    touches = Touching("smallworld")
+    along = loop_edit("hazard sign", hiding=[[["place", "city", 0.8]]])
+    assert touches(along, "a cat in the city")
+    assert not touches(along, "a cat in the forest")
+    assert touches(loop_edit("cup", also=[["boat"]]), "a boat")
+
+
+@pytest.mark.parametrize("change", [{"loop": None}, {"loop": {"also": 1}}, {"options": {"words": "everyday"}}])
+def test_of_other_edits_nothing_is_known(change: dict[str, Any]) -> None:
+    known = loop_edit("car")
+    edit = Edit(known.delta, {**known.provenance, **change})
+    assert not Touching("smallworld")(known, "a cat")
+    assert Touching("smallworld")(edit, "a cat")
 
 
 @pytest.mark.parametrize(

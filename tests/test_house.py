@@ -29,7 +29,7 @@ LAYERS = [
     {"guidance", "formats"},
     {"generation"},
     {"judge", "maps"},
-    {"cell", "beside"},
+    {"cell", "beside", "touching"},
     {"trajectory"},
     {"objective", "growing"},
     {"method", "pushing"},

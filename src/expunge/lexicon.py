@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,6 +116,15 @@ class Lexicon(BaseModel):
         """Words that the text says, by slot."""
         return {s: w for s, own in self.slots.items() for w in own.words if says(text, own.named(w))}
 
+    def covers(self, text: str) -> bool:
+        """Whether captions of this lexicon have all words of the text."""
+        return {*_letters(text)} <= self._all
+
+    @cached_property
+    def _all(self) -> set[str]:
+        said = [text for own in self.slots.values() for text in (*own.words, own.name, *own.says, *own.own.values())]
+        return {word for text in (self.form, *said) for word in _letters(text)}
+
     def says(self, text: str, name: str) -> bool:
         """Whether a text says a name, or all words that the name is made of: "a grumpy red cat" is a grumpy cat."""
         words = self.known(name)
@@ -204,6 +214,10 @@ class Place:
         slots, parts = self.gone or self.there, self.there if len(self.there) > 1 else {}
         found = {s: likest(w, self.lexicon.slots[s].words, near, n) for s, w in slots.items()}
         return {**found, **{s: [w, *found.get(s, ())] for s, w in parts.items()}}
+
+
+def _letters(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", re.sub(r"\{[^}]*\}", "", text).lower())
 
 
 def first(n: int, found: Iterable[T]) -> list[T]:

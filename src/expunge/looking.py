@@ -203,9 +203,12 @@ class Looker(Asking):
         self, captions: Sequence[str], what: str, rows: Sequence[int] | None = None, edit: Edit | None = None,
         scale: float = 1.0,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """As `drawn`, under `scale` times the edit, if there is one; in halves with the stacked edits and without."""
+        """As `drawn`, under `scale` times the edit and the stacked ones; without it, under those of them that have to
+        do with a caption."""
         rows, parts = range(len(captions)) if rows is None else rows, dict[int, tuple[Tensor, Tensor]]()
-        for edits, own in self.stacked.halves(rows):
+        halves = self.stacked.halves(rows, what)
+        bare = [part for edits, own in halves for part in self.stacked.parted(edits, captions, own)]
+        for edits, own in halves if edit else bare:
             with on(self.model, [*edits, *([(edit, scale)] if edit else [])]):
                 parts |= zip(own, zip(*self.drawn(captions, what, own), strict=True), strict=True)
         z, images = zip(*(parts[k] for k in rows), strict=True)

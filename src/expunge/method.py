@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
-from .beside import Beside
+from .beside import Beside, Touches, memory, rows
 from .composed import Parts as Stored
 from .concept import Concept, says, whole
 from .edit import Edit
@@ -164,6 +164,10 @@ class Trained(Training, Method):
         """Captions to keep: those that say none of the concepts, but for attributes, which leave other captions."""
         return [k for k in self.keep if self.keep_weight and not any(says(k, n) for n in whole(concepts))]
 
+    def touches(self) -> Touches:
+        """Which edits beside this one may have to do with which captions: all with all, as far as is known."""
+        return lambda edit, text: True  # noqa: ARG005
+
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(prediction, target) if self.loss == "l2" else F.l1_loss(prediction, target)
 
@@ -179,18 +183,17 @@ class Trained(Training, Method):
         marks: Mapping[int, Path] | None = None,
     ) -> Edit:
         self.check(model, concepts)
-        base, others = scoped(model, self.scope), Beside.of(model, self.beside, seed)
-        base = {n: w.detach().clone() for n, w in base.items()} if others.edits else base
+        base, others = scoped(model, self.scope), Beside(Beside.of(model, self.beside), seed, self.touches())
         null = projectors(model, base, self.fixed) if self.fixed else {}
         stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed, null)
         model.pieces, model.widest = 1, 1
         trainer = Trainer(stored.leaves, self, team=model.team)
         student, average = (
-            others.weights(model, stored.weights(leaves, base), base) if leaves else None
+            others.weights(model, stored.weights(leaves, base)) if leaves else None
             for leaves in (trainer.parameters, trainer.average)
         )
         learner = Learner(student or {}, average, others)
-        about = self.describe(model, concepts, seed) | ({"beside": others.rows()} if others.edits else {})
+        about = self.describe(model, concepts, seed)
 
         def now(name: str, **more: int) -> Edit:
             found = trainer.parameters if self.result == "student" else trainer.result()
@@ -224,7 +227,7 @@ class Trained(Training, Method):
         return {name: sorted({i for c in concepts for i in model.tokens(name, c.name)}) for name in tables}
 
     def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
-        others = Beside.of(model, self.beside).rows()
+        others = rows(Beside.of(model, self.beside))
         return super().describe(model, concepts, seed) | ({"beside": others} if others else {})
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
@@ -256,8 +259,8 @@ class Trained(Training, Method):
 
     def memory(self, model: Model, concepts: Sequence[Concept]) -> int:
         """Also of gradients, two moments of Adam's, the running average, and what stands beside it."""
-        each = (20 if self.ema else 16) + (8 if self.beside else 0)
-        return model.bytes + each * self.size(model, concepts) + Beside.of(model, self.beside).bytes(model)
+        each = (20 if self.ema else 16) + (4 if self.beside else 0)
+        return model.bytes + each * self.size(model, concepts) + memory(model, Beside.of(model, self.beside))
 
 
 def stamp() -> dict[str, Any]:

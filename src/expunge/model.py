@@ -13,7 +13,7 @@ import logging
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,6 +58,10 @@ class Condition:
     def cat(parts: Sequence[Condition]) -> Condition:
         tensors = {k: torch.cat([p.tensors[k] for p in parts]) for k in parts[0].tensors}
         return Condition(tensors, tuple(text for p in parts for text in p.texts))
+
+
+Teacher = Callable[[Tensor, Tensor, Condition], Tensor]
+"""Predictions at x_t and t under a condition."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ class Model(ABC):
     device while they work alone. One that is `sharded` will be `divided` among processes, and waits for that in main
     memory. A `borrowed` pipeline is someone else's and stays as it is. `component` is the
     denoiser's name in the pipeline. The rows of a prediction are divided among the `team`, and then into `pieces` that
-    follow each other; the `widest` prediction so far had that many rows.
+    follow each other; the `widest` prediction so far had that many rows. A `teacher` predicts in the frozen model's
+    stead.
     """
 
     pipeline: Any
@@ -130,6 +135,7 @@ class Model(ABC):
     meter: Meter = field(default_factory=Meter)
     applied: list[str] = field(default_factory=list)
     memo: Memo | None = None
+    teacher: Teacher | None = None
     team: Team = ALONE
     pieces: int = 1
     widest: int = 1
@@ -341,6 +347,8 @@ class Model(ABC):
         `weights` replace the denoiser's by name for this call: teacher and student are one network. Gradients
         reach `weights` where they require them. Counted in `meter`, unless it is remembered.
         """
+        if self.teacher and not weights:
+            return self.teacher(x_t, t, condition)
         if self.memo is None or weights or self.applied or torch.is_grad_enabled():
             return self._predicted(x_t, t, condition, weights)
         asked = hash_tensors({"x_t": x_t, "t": t, **{f"condition.{k}": v for k, v in condition.tensors.items()}})

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ..asking import RELATIVES
+from ..beside import Touches
 from ..closing import SCALES, Loop
 from ..concept import Concept
 from ..errors import ExpungeError
@@ -31,6 +32,7 @@ from ..lexicon import Place, lexicon, placed
 from ..method import Trained
 from ..model import Model
 from ..objective import Learner, Objective
+from ..touching import Touching
 from ..witness import Witness, witness
 
 FEWEST = 16
@@ -117,6 +119,9 @@ class ClosedLoop(Trained):
         """Who looks. Raises ExpungeError if there is none such."""
         names = [c.name for c in concepts]
         return witness(self.judge, self.reader, names, [rivals(p, model) for p in self.places(model, concepts)])
+
+    def touches(self) -> Touches:
+        return Touching(self.words)
 
     def places(self, model: Model, concepts: Sequence[Concept]) -> list[Place]:
         """Where each concept stands in captions."""

@@ -1,0 +1,224 @@
+"""Erased against kept: every method at every setting of a sweep beside the closed loop, for each kind of concept.
+
+    python benchmarks/front.py [--out FILE.jsonl] [--edits DIR] [--case NAME]... [--method NAME]... [--device D]
+    python benchmarks/front.py [--out FILE.jsonl] --show
+
+Each trained method of methods.py is looked at after each of STEPS, at each of STRENGTHS; closed forms at each of the
+strengths. A point that still shows the concept in more than a few of its first pictures is not looked at further; of
+the others more pictures of the concept and of everything else are drawn, the same for all points of a concept. The
+closed loop is judged on the same; its edit is made unless DIR has it, as closed_loop.py keeps them. A line of the file
+is one point, so a run goes on where it was left.
+
+--show prints for each concept the closed loop, and of each method the point that keeps most of those that leave at most
+5%, or else the one that leaves least; and which points lie better than the closed loop, if any: no more is left, no
+less is kept, and either is better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from closed_loop import GONE, Cell, hits, kind, lost, recorded, told
+from methods import CASES, METHODS, PLACES_ELSEWHERE, Case, Looker, Strange, concepts, recipe
+from tqdm import tqdm
+
+from expunge import cell as survey_cell
+from expunge import smallworld
+from expunge.concept import says
+from expunge.edit import Edit
+from expunge.erasure import build_method, concepts_of
+from expunge.families import load
+from expunge.generation import Settings
+from expunge.method import Trained
+from expunge.model import Model
+from expunge.protocol import requests
+from expunge.recipe import preset
+from expunge.smallworld.judge import load_judge
+from expunge.smallworld.survey import scores, survey
+
+STEPS, STRENGTHS = (60, 120, 240), (0.75, 1.0, 1.5)
+FIRST, MORE, OTHERS = 32, 100, 6
+"""Pictures of the concept at first, and then, of each way of asking for it; and of each other word."""
+MOST = 0.06
+"""Of the first pictures, what may still show it to be looked at further."""
+LOOP = "closed loop"
+KINDS = (
+    *(c for c in CASES if c.name in ("artist", "object", "sign", "two words", "memory")),
+    Case(
+        "colour", ("blue",), anchor="red",
+        prompts=tuple(f"a red {thing} {at}" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),
+    ),
+    Case(
+        "place", ("city",), anchor="forest",
+        prompts=tuple(f"a {c} {of} in the forest" for of in ("cat", "house", "boat") for c in ("red", "blue", "white")),
+    ),
+)  # fmt: skip
+RIVALS = (*(name for name in METHODS if name not in (LOOP, "esd, others kept")), "tuned")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method's edit after so many steps, at a strength."""
+
+    method: str
+    steps: int
+    strength: float
+    edit: Edit
+
+
+def points(case: Case, method: str, model: Model, folder: Path, edits: Path, seed: int) -> Iterator[Point]:
+    """All settings of one method."""
+    if method == LOOP:
+        yield Point(method, 0, 1.0, looped(case, model, edits, seed))
+        return
+    how = recipe(case, method, folder)
+    if how is None:
+        return
+    built = build_method(how, {"steps": STEPS[-1]} if how.method != "uce" else {})
+    marks = {n: folder / f"{n}.safetensors" for n in STEPS[:-1]} if isinstance(built, Trained) else {}
+    last = built.fit(model, concepts(case, built), seed=seed, name=method, marks=marks)
+    stages = {n: Edit.load(file) for n, file in marks.items()} | {STEPS[-1] if marks else 0: last}
+    yield from (Point(method, n, strength, edit) for n, edit in stages.items() for strength in STRENGTHS)
+
+
+def looped(case: Case, model: Model, edits: Path, seed: int) -> Edit:
+    """The closed loop's."""
+    file = edits / f"{'+'.join(case.concepts)}-{seed}.safetensors"
+    if not file.exists():
+        build_method(preset("smallworld-loop"), {}).fit(model, concepts_of(case.concepts), seed=seed).save(file)
+    return Edit.load(file)
+
+
+@dataclass
+class Judging:
+    """The same pictures of one case under one point after another."""
+
+    model: Model
+    looker: Looker
+    case: Case
+
+    def __post_init__(self) -> None:
+        self.first = [c for c in survey(FIRST, 11) if self.own(c)]
+        self.more = [c for c in survey(MORE, 12) if self.own(c)]
+        self.others = [c for c in survey(OTHERS, 13) if not c.mentions(self.case.concepts) and c.metric != "stray"]
+        self.before = self.counted(self.others, "base")
+
+    def own(self, cell: survey_cell.Cell) -> bool:
+        names = self.case.concepts
+        return any(says(cell.subject, name) for name in names) and kind((cell.subject, cell.metric), names) in GONE
+
+    def counted(self, cells: Sequence[survey_cell.Cell], label: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """Hits and pictures of each cell, of the model as it is."""
+        seen = self.looker(self.model, requests(cells), f"{self.case.name}: {label}")
+        return {(s.subject, s.metric): (hits(s), s.n) for s in scores(cells, seen, label, self.case.concepts)}
+
+    def __call__(self, point: Point) -> dict[str, Any]:
+        """A line of the file."""
+        with point.edit.on(self.model, point.strength):
+            left = added(self.counted(self.first, f"{point.method}, {point.steps} × {point.strength}"))
+            row = {
+                "case": self.case.name, "method": point.method, "steps": point.steps, "strength": point.strength,
+                "left": left, "others": [],
+            }  # fmt: skip
+            if left[0] > MOST * left[1]:
+                return row
+            after = self.counted(self.others, point.method)
+            row["left"] = [a + b for a, b in zip(left, added(self.counted(self.more, point.method)), strict=True)]
+            row["others"] = [[*key, self.before[key][0], *pair] for key, pair in after.items()]
+            return row
+
+
+def added(found: Mapping[Any, tuple[int, int]]) -> list[int]:
+    return [sum(column) for column in zip(*found.values(), strict=True)]
+
+
+def left(row: Mapping[str, Any]) -> float:
+    return float(row["left"][0] / row["left"][1])
+
+
+def kept(row: Mapping[str, Any]) -> float:
+    """The mean change of others; the loss, if they were looked at, is what closed_loop.py tells."""
+    return -lost(cells(row), [])[0] if row["others"] else -1.0
+
+
+def cells(row: Mapping[str, Any]) -> dict[tuple[str, str], Cell]:
+    return {(subject, metric): Cell(*counts) for subject, metric, *counts in row["others"]}
+
+
+def better(row: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    """Whether a point lies better than another: nowhere worse, and somewhere better."""
+    if not row["others"]:
+        return False
+    gains = (left(than) - left(row), kept(row) - kept(than))
+    return min(gains) >= 0 and max(gains) > 0
+
+
+def line(row: Mapping[str, Any]) -> str:
+    gone = told([Cell(0, *row["left"])])
+    if not row["others"]:
+        return f"| {row['method']} | {row['steps'] or '–'} | {row['strength']} | {gone} | – | – |"
+    mean, found = lost(cells(row), [])
+    (name, _), worst = max(found.items(), key=lambda pair: pair[1].lost)
+    odd = f"{name} {worst.before} → {worst.after} of {worst.n}"
+    return f"| {row['method']} | {row['steps'] or '–'} | {row['strength']} | {gone} | {-100 * mean:+.1f} | {odd} |"
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The tables, and who lies better."""
+    for case in KINDS:
+        own = [row for row in rows if row["case"] == case.name]
+        loop = next((row for row in own if row["method"] == LOOP), None)
+        if loop is None:
+            continue
+        print(f"\n**{case.name}**: {', '.join(case.concepts)}\n\n| method | steps | strength | left | others | worst |")
+        print(f"{'|---' * 6}|\n{line(loop)}")
+        for method in RIVALS:
+            tried = [row for row in own if row["method"] == method]
+            gone = [row for row in tried if row["others"] and left(row) <= 0.05]
+            if tried:
+                print(line(max(gone, key=kept) if gone else min(tried, key=left)))
+        found = [row for row in own if better(row, loop)]
+        names = ", ".join(f"{r['method']} ({r['steps']} × {r['strength']})" for r in found) or "none"
+        print(f"\nOf {len(own) - 1} points lie better than the closed loop: {names}.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".jsonl"))
+    parser.add_argument("--edits", type=Path, default=Path("edits"))
+    parser.add_argument("--case", action="append", choices=[c.name for c in KINDS])
+    parser.add_argument("--method", action="append", choices=[LOOP, *RIVALS])
+    parser.add_argument("--seed", type=int, default=0, help="of every training")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--show", action="store_true")
+    options = parser.parse_args()
+    if options.show:
+        show([*recorded(options.out)])
+        return
+    model, judge = load("smallworld", device=options.device, precision=options.precision), load_judge(smallworld.path())
+    looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
+    for case in KINDS:
+        known = {row["method"] for row in recorded(options.out) if row["case"] == case.name}
+        wanted = [m for m in options.method or (LOOP, *RIVALS) if m not in known]
+        if case.name not in (options.case or [case.name]) or not wanted:
+            continue
+        judging = Judging(model, looker, case)
+        for method in wanted:
+            with tempfile.TemporaryDirectory() as folder:
+                rows = [judging(p) for p in points(case, method, model, Path(folder), options.edits, options.seed)]
+            with options.out.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            for row in rows:
+                tqdm.write(line(row))
+
+
+if __name__ == "__main__":
+    main()
