@@ -3,11 +3,11 @@
     python benchmarks/front.py [--out FILE.jsonl] [--edits DIR] [--case NAME]... [--method NAME]... [--device D]
     python benchmarks/front.py [--out FILE.jsonl] --show
 
-Each trained method of methods.py is looked at after each of STEPS, at each of STRENGTHS; closed forms at each of the
-strengths. A point that still shows the concept in more than a few of its first pictures is not looked at further; of
-the others more pictures of the concept and of everything else are drawn, the same for all points of a concept. The
-closed loop is judged on the same; its edit is made unless DIR has it, as closed_loop.py keeps them. A line of the file
-is one point, so a run goes on where it was left.
+Each trained method of methods.py is looked at after each of STEPS, closed forms once, at each of STRENGTHS, the
+strongest first, until one shows the concept in more than a few pictures: weaker ones would, too. Of the weakest that
+does not, which takes least from others, more pictures are drawn, of the concept and of everything else, the same for
+all points of a concept. The closed loop is judged on the same; its edit is made unless DIR has it, as closed_loop.py
+keeps them. A line of the file is one point, so a run goes on where it was left.
 
 --show prints for each concept the closed loop, and of each method the point that keeps most of those that leave at most
 5%, or else the one that leaves least; and which points lie better than the closed loop, if any: no more is left, no
@@ -42,11 +42,11 @@ from expunge.recipe import preset
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.survey import scores, survey
 
-STEPS, STRENGTHS = (60, 120, 240), (0.75, 1.0, 1.5)
-FIRST, MORE, OTHERS = 32, 100, 6
+STEPS, STRENGTHS = (120, 240), (1.5, 1.0, 0.75)
+FIRST, MORE, OTHERS = 16, 40, 5
 """Pictures of the concept at first, and then, of each way of asking for it; and of each other word."""
 MOST = 0.06
-"""Of the first pictures, what may still show it to be looked at further."""
+"""Of the first pictures, what may still show it where others are looked at."""
 LOOP = "closed loop"
 KINDS = (
     *(c for c in CASES if c.name in ("artist", "object", "sign", "two words", "memory")),
@@ -63,19 +63,19 @@ RIVALS = (*(name for name in METHODS if name not in (LOOP, "esd, others kept")),
 
 
 @dataclass(frozen=True)
-class Point:
-    """A method's edit after so many steps, at a strength."""
+class Stage:
+    """A method's edit after so many steps, at these strengths."""
 
     method: str
     steps: int
-    strength: float
     edit: Edit
+    strengths: Sequence[float] = STRENGTHS
 
 
-def points(case: Case, method: str, model: Model, folder: Path, edits: Path, seed: int) -> Iterator[Point]:
-    """All settings of one method."""
+def stages(case: Case, method: str, model: Model, folder: Path, edits: Path, seed: int) -> Iterator[Stage]:
+    """All that one method comes to."""
     if method == LOOP:
-        yield Point(method, 0, 1.0, looped(case, model, edits, seed))
+        yield Stage(method, 0, looped(case, model, edits, seed), (1.0,))
         return
     how = recipe(case, method, folder)
     if how is None:
@@ -83,8 +83,8 @@ def points(case: Case, method: str, model: Model, folder: Path, edits: Path, see
     built = build_method(how, {"steps": STEPS[-1]} if how.method != "uce" else {})
     marks = {n: folder / f"{n}.safetensors" for n in STEPS[:-1]} if isinstance(built, Trained) else {}
     last = built.fit(model, concepts(case, built), seed=seed, name=method, marks=marks)
-    stages = {n: Edit.load(file) for n, file in marks.items()} | {STEPS[-1] if marks else 0: last}
-    yield from (Point(method, n, strength, edit) for n, edit in stages.items() for strength in STRENGTHS)
+    found = {n: Edit.load(file) for n, file in marks.items()} | {STEPS[-1] if marks else 0: last}
+    yield from (Stage(method, n, edit) for n, edit in found.items())
 
 
 def looped(case: Case, model: Model, edits: Path, seed: int) -> Edit:
@@ -97,7 +97,7 @@ def looped(case: Case, model: Model, edits: Path, seed: int) -> Edit:
 
 @dataclass
 class Judging:
-    """The same pictures of one case under one point after another."""
+    """The same pictures of one case under one edit after another."""
 
     model: Model
     looker: Looker
@@ -118,20 +118,28 @@ class Judging:
         seen = self.looker(self.model, requests(cells), f"{self.case.name}: {label}")
         return {(s.subject, s.metric): (hits(s), s.n) for s in scores(cells, seen, label, self.case.concepts)}
 
-    def __call__(self, point: Point) -> dict[str, Any]:
-        """A line of the file."""
-        with point.edit.on(self.model, point.strength):
-            left = added(self.counted(self.first, f"{point.method}, {point.steps} × {point.strength}"))
-            row = {
-                "case": self.case.name, "method": point.method, "steps": point.steps, "strength": point.strength,
-                "left": left, "others": [],
-            }  # fmt: skip
-            if left[0] > MOST * left[1]:
-                return row
-            after = self.counted(self.others, point.method)
-            row["left"] = [a + b for a, b in zip(left, added(self.counted(self.more, point.method)), strict=True)]
-            row["others"] = [[*key, self.before[key][0], *pair] for key, pair in after.items()]
-            return row
+    def __call__(self, stage: Stage) -> list[dict[str, Any]]:
+        """Lines of the file."""
+        rows = list[dict[str, Any]]()
+        for strength in stage.strengths:
+            about = {"case": self.case.name, "method": stage.method, "steps": stage.steps, "strength": strength}
+            with stage.edit.on(self.model, strength):
+                rows.append({**about, "left": added(self.counted(self.first, stage.method)), "others": []})
+            if left(rows[-1]) > MOST:
+                break
+        gone = [row for row in rows if left(row) <= MOST]
+        if gone:
+            with stage.edit.on(self.model, gone[-1]["strength"]):
+                gone[-1] |= self.further(gone[-1], stage.method)
+        return rows
+
+    def further(self, row: Mapping[str, Any], label: str) -> dict[str, Any]:
+        """More pictures of the concept, and of others."""
+        more, after = added(self.counted(self.more, label)), self.counted(self.others, label)
+        return {
+            "left": [a + b for a, b in zip(row["left"], more, strict=True)],
+            "others": [[*key, self.before[key][0], *pair] for key, pair in after.items()],
+        }
 
 
 def added(found: Mapping[Any, tuple[int, int]]) -> list[int]:
@@ -213,7 +221,8 @@ def main() -> None:
         judging = Judging(model, looker, case)
         for method in wanted:
             with tempfile.TemporaryDirectory() as folder:
-                rows = [judging(p) for p in points(case, method, model, Path(folder), options.edits, options.seed)]
+                own = stages(case, method, model, Path(folder), options.edits, options.seed)
+                rows = [row for stage in own for row in judging(stage)]
             with options.out.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
             for row in rows:

@@ -17,6 +17,7 @@ import torch
 from expunge import Concept, Edit, ExpungeError, report
 from expunge.auditing import run
 from expunge.cli import main
+from expunge.families import load
 from expunge.guidance import SafeLatent
 from expunge.judges import filtering
 from expunge.methods.uce import UCE
@@ -32,6 +33,12 @@ LIMIT = 100
 Audited = tuple[Path, dict[str, dict[str, float]]]
 """The folder, and the values by row and number."""
 SMALL = {"steps": 6, "metrics.0.rounds": 6}
+
+
+@pytest.fixture(scope="module")
+def world() -> Model:
+    """As most audits open it."""
+    return load("smallworld", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ In each step S are some of them, of any number with equal chance, so Δ learns t
 of them, beside none, and where one is taken off again. S(q) are those of S that have to do with what the caption q
 says; all of them, where that is not known. What the others take from captions that they have nothing to do with is no
 part of any target, so that it does not add up. In the first step there are none: pictures that are drawn once are the
-frozen model's. A closed loop looks at half of its pictures with all of them on, and at half with some.
+frozen model's. A closed loop looks at half of its pictures with all of them on, at a quarter with some, and at the
+others with none.
 """
 
 from __future__ import annotations
@@ -29,8 +30,16 @@ from .rng import derive
 Edits = Sequence[tuple[Edit, float]]
 """With their strengths."""
 
-Touches = Callable[[Edit, str], bool]
-"""Whether an edit may have to do with what a caption says."""
+
+class Touches:
+    """Whether an edit may have to do with what a caption says: each with all, where nothing is known."""
+
+    def names(self, edit: Edit) -> list[str] | None:  # noqa: ARG002
+        """What captions say that it has to do with; None if that is not known."""
+        return None
+
+    def __call__(self, edit: Edit, text: str) -> bool:  # noqa: ARG002
+        return True
 
 
 @dataclass
@@ -39,7 +48,7 @@ class Beside:
 
     edits: Edits = ()
     seed: int = 0
-    touches: Touches = lambda edit, text: True  # noqa: ARG005, nothing is known of it
+    touches: Touches = field(default_factory=Touches)
     on: Edits = field(default=(), init=False)
 
     @classmethod
@@ -84,29 +93,29 @@ class Beside:
         return predict
 
     def parted(self, edits: Edits, texts: Sequence[str | None], rows: Sequence[int]) -> list[tuple[Edits, list[int]]]:
-        """Rows by those of the edits that have to do with their texts."""
+        """Rows by those of the edits that have to do with their texts; what no text encodes to says nothing."""
         parts = dict[tuple[int, ...], list[int]]()
         for k in rows:
-            text = texts[k]
-            own = tuple(i for i, (edit, _) in enumerate(edits) if text is None or self.touches(edit, text))
+            own = tuple(i for i, (edit, _) in enumerate(edits) if self.touches(edit, texts[k] or ""))
             parts.setdefault(own, []).append(k)
         return [([edits[i] for i in own], found) for own, found in parts.items()]
 
-    def halves(self, rows: Sequence[int], what: str) -> list[tuple[Edits, list[int]]]:
-        """Which rows are looked at with which edits on: every second one with all of them, the others with some."""
+    def quarters(self, rows: Sequence[int], what: str) -> list[tuple[Edits, list[int]]]:
+        """Which rows are seen with which edits: half with all of them, a quarter with some, the rest with none."""
         if not self.edits:
             return [((), [*rows])]
-        parts = [(self.edits, [k for k in rows if k % 2 == 0]), (self.drawn(what), [k for k in rows if k % 2])]
-        return [(edits, own) for edits, own in parts if own]
+        parts = [(self.edits, (0, 2)), ((), (1,)), (self.drawn(what), (3,))]
+        found = [(edits, [k for k in rows if k % 4 in which]) for edits, which in parts]
+        return [(edits, own) for edits, own in found if own]
 
     def weights(self, model: Model, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Weights that learn, with those that are on."""
         return Stacked(model, own, lambda: self.on) if self.edits else own
 
 
-def rows(edits: Edits) -> list[dict[str, Any]]:
-    """As a provenance has them."""
-    return [{"name": edit.name, "hash": edit.hash, "scale": scale} for edit, scale in edits]
+def rows(edits: Edits, touches: Touches) -> list[dict[str, Any]]:
+    """As a provenance has them, with what they have to do with."""
+    return [{"name": e.name, "hash": e.hash, "scale": scale, "touches": touches.names(e)} for e, scale in edits]
 
 
 def memory(model: Model, edits: Edits) -> int:

@@ -77,6 +77,9 @@ class Composed(Mapping[str, Tensor]):
             raise ValueError(f"the rows of {name} do not fit")
         return (len(rows), *values.shape[1:])
 
+    def __contains__(self, name: object) -> bool:
+        return any(f"{name}{part}" in self.stored for part in ("", A, VALUES))
+
     def __iter__(self) -> Iterator[str]:
         names = (_name(key) for key in self.stored)
         return (name for name in names if name is not None)

@@ -116,9 +116,15 @@ class Lexicon(BaseModel):
         """Words that the text says, by slot."""
         return {s: w for s, own in self.slots.items() for w in own.words if says(text, own.named(w))}
 
-    def covers(self, text: str) -> bool:
-        """Whether captions of this lexicon have all words of the text."""
-        return {*_letters(text)} <= self._all
+    def covers(self, text: str, more: Collection[str] = ()) -> bool:
+        """Whether captions of this lexicon, or these names, have all words of the text."""
+        return {*_letters(text)} <= {*self._all, *(word for name in more for word in _letters(name))}
+
+    def telling(self, name: str) -> list[str]:
+        """Its words that tell what it names from others: "hazard" of "hazard sign", "grumpy" of "grumpy cat"."""
+        alone = sorted({own.word(name) for own in self.slots.values()} - {name})
+        made = [word for word in self.known(name).values() if not name.lower().endswith(word.lower())]
+        return alone or (made if self.covers(name) else [])
 
     @cached_property
     def _all(self) -> set[str]:
@@ -128,7 +134,7 @@ class Lexicon(BaseModel):
     def says(self, text: str, name: str) -> bool:
         """Whether a text says a name, or all words that the name is made of: "a grumpy red cat" is a grumpy cat."""
         words = self.known(name)
-        made = len(words) > 1 and {*name.split()} == {*" ".join(words.values()).split()}
+        made = len(words) > 1 and {*name.lower().split()} == {*" ".join(words.values()).lower().split()}
         return says(text, name) or (made and words.items() <= self.known(text).items())
 
     def draw(

@@ -206,9 +206,9 @@ class Looker(Asking):
         """As `drawn`, under `scale` times the edit and the stacked ones; without it, under those of them that have to
         do with a caption."""
         rows, parts = range(len(captions)) if rows is None else rows, dict[int, tuple[Tensor, Tensor]]()
-        halves = self.stacked.halves(rows, what)
-        bare = [part for edits, own in halves for part in self.stacked.parted(edits, captions, own)]
-        for edits, own in halves if edit else bare:
+        quarters = self.stacked.quarters(rows, what)
+        bare = [part for edits, own in quarters for part in self.stacked.parted(edits, captions, own)]
+        for edits, own in quarters if edit else bare:
             with on(self.model, [*edits, *([(edit, scale)] if edit else [])]):
                 parts |= zip(own, zip(*self.drawn(captions, what, own), strict=True), strict=True)
         z, images = zip(*(parts[k] for k in rows), strict=True)

@@ -164,9 +164,9 @@ class Trained(Training, Method):
         """Captions to keep: those that say none of the concepts, but for attributes, which leave other captions."""
         return [k for k in self.keep if self.keep_weight and not any(says(k, n) for n in whole(concepts))]
 
-    def touches(self) -> Touches:
+    def touches(self, concepts: Sequence[Concept]) -> Touches:  # noqa: ARG002
         """Which edits beside this one may have to do with which captions: all with all, as far as is known."""
-        return lambda edit, text: True  # noqa: ARG005
+        return Touches()
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(prediction, target) if self.loss == "l2" else F.l1_loss(prediction, target)
@@ -183,7 +183,7 @@ class Trained(Training, Method):
         marks: Mapping[int, Path] | None = None,
     ) -> Edit:
         self.check(model, concepts)
-        base, others = scoped(model, self.scope), Beside(Beside.of(model, self.beside), seed, self.touches())
+        base, others = scoped(model, self.scope), Beside(Beside.of(model, self.beside), seed, self.touches(concepts))
         null = projectors(model, base, self.fixed) if self.fixed else {}
         stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed, null)
         model.pieces, model.widest = 1, 1
@@ -227,7 +227,7 @@ class Trained(Training, Method):
         return {name: sorted({i for c in concepts for i in model.tokens(name, c.name)}) for name in tables}
 
     def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
-        others = rows(Beside.of(model, self.beside))
+        others = rows(Beside.of(model, self.beside), self.touches(concepts))
         return super().describe(model, concepts, seed) | ({"beside": others} if others else {})
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:

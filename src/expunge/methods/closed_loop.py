@@ -26,7 +26,7 @@ from pydantic import Field
 from ..asking import RELATIVES
 from ..beside import Touches
 from ..closing import SCALES, Loop
-from ..concept import Concept
+from ..concept import Concept, whole
 from ..errors import ExpungeError
 from ..lexicon import Place, lexicon, placed
 from ..method import Trained
@@ -120,8 +120,8 @@ class ClosedLoop(Trained):
         names = [c.name for c in concepts]
         return witness(self.judge, self.reader, names, [rivals(p, model) for p in self.places(model, concepts)])
 
-    def touches(self) -> Touches:
-        return Touching(self.words)
+    def touches(self, concepts: Sequence[Concept]) -> Touches:
+        return Touching(self.words, (*whole(concepts),))
 
     def places(self, model: Model, concepts: Sequence[Concept]) -> list[Place]:
         """Where each concept stands in captions."""
