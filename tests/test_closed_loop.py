@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from expunge.cli.erasing import seconds
 from expunge.closing import OVER, PROVEN, Loop
 from expunge.concept import says
 from expunge.erasure import build_method
+from expunge.errors import Interrupted
 from expunge.families import load
 from expunge.growing import Growing
 from expunge.looking import Looker
@@ -423,6 +426,24 @@ def stopped(model: Model, method: ClosedLoop, snapshot: Path, step: int) -> None
 
     with pytest.raises(KeyboardInterrupt):
         method.fit(model, CAR, snapshot=snapshot, on_step=stop)
+
+
+def test_a_signal_in_the_last_look_is_obeyed(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though no step follows; and the run goes on to the same bits."""
+    model, method, over = tiny(), short(judge="clip"), Loop.over
+    whole = method.fit(model, CAR)
+
+    def signalled(self: Loop, *asked: Any) -> bool:
+        ended = over(self, *asked)
+        if ended:
+            os.kill(os.getpid(), SIGTERM)
+        return ended
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted, match="resume from") as error:
+        patched.setattr(Loop, "over", signalled)
+        method.fit(model, CAR, snapshot=tmp_path / "s")
+    assert error.value.exit_code == 143
+    assert method.fit(model, CAR, snapshot=tmp_path / "s").hash == whole.hash
 
 
 @pytest.mark.parametrize("kind", ["car", "hides", "settles", "alias"])

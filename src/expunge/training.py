@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
@@ -252,13 +252,21 @@ def train(
             bar.set_postfix_str(f"loss {value:.4f}{note()}", refresh=False)
             if on_step:
                 on_step(trainer, value)
-            stop = team.highest(received[0] if received else 0)
-            if snapshots and team.main and (stop or snapshots.due()):
+            if snapshots and team.main and snapshots.due():
                 snapshots.save(trainer)
-            if stop:
-                where = f"; resume from {snapshots.path}" if snapshots else ""
-                raise Interrupted(f"stopped after step {trainer.step} of {total}{where}", 128 + stop)
+            _obey(received, trainer, snapshots)
+        _obey(received, trainer, snapshots)  # to a signal that came in the last look
     return trainer.result()
+
+
+def _obey(received: Sequence[int], trainer: Trainer, snapshots: Snapshots | None) -> None:
+    """Saves and raises Interrupted if a signal came, in any of the processes."""
+    stop = trainer.team.highest(received[0] if received else 0)
+    if stop and snapshots and trainer.team.main:
+        snapshots.save(trainer)
+    if stop:
+        where = f"; resume from {snapshots.path}" if snapshots else ""
+        raise Interrupted(f"stopped after step {trainer.step} of {trainer.options.steps}{where}", 128 + stop)
 
 
 T = TypeVar("T")
