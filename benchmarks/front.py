@@ -9,6 +9,8 @@ does not, which takes least from others, more pictures are drawn, of the concept
 all points of a concept. The closed loop is judged on the same; its edit is made unless DIR has it, as closed_loop.py
 keeps them. A line of the file is one point, so a run goes on where it was left.
 
+Where a rival comes near, --case and --method with more --others, to another file, tell which lies better.
+
 --show prints for each concept the closed loop, and of each method the point that keeps most of those that leave at most
 5%, or else the one that leaves least; and which points lie better than the closed loop, if any: no more is left, no
 less is kept, and either is better.
@@ -43,8 +45,8 @@ from expunge.smallworld.judge import load_judge
 from expunge.smallworld.survey import scores, survey
 
 STEPS, STRENGTHS = (120, 240), (1.5, 1.0, 0.75)
-FIRST, MORE, OTHERS = 16, 40, 5
-"""Pictures of the concept at first, and then, of each way of asking for it; and of each other word."""
+FIRST = 16
+"""Pictures of the concept at first, of each way of asking for it."""
 MOST = 0.06
 """Of the first pictures, what may still show it where others are looked at."""
 LOOP = "closed loop"
@@ -97,16 +99,19 @@ def looped(case: Case, model: Model, edits: Path, seed: int) -> Edit:
 
 @dataclass
 class Judging:
-    """The same pictures of one case under one edit after another."""
+    """The same pictures of one case under one edit after another: so many of the concept, and of each other word."""
 
     model: Model
     looker: Looker
     case: Case
+    pictures: tuple[int, int]
 
     def __post_init__(self) -> None:
         self.first = [c for c in survey(FIRST, 11) if self.own(c)]
-        self.more = [c for c in survey(MORE, 12) if self.own(c)]
-        self.others = [c for c in survey(OTHERS, 13) if not c.mentions(self.case.concepts) and c.metric != "stray"]
+        self.more = [c for c in survey(self.pictures[0], 12) if self.own(c)]
+        self.others = [
+            c for c in survey(self.pictures[1], 13) if not c.mentions(self.case.concepts) and c.metric != "stray"
+        ]
         self.before = self.counted(self.others, "base")
 
     def own(self, cell: survey_cell.Cell) -> bool:
@@ -203,6 +208,8 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=[c.name for c in KINDS])
     parser.add_argument("--method", action="append", choices=[LOOP, *RIVALS])
     parser.add_argument("--seed", type=int, default=0, help="of every training")
+    parser.add_argument("--more", type=int, default=40, help="pictures, then, of each way of asking for the concept")
+    parser.add_argument("--others", type=int, default=5, help="pictures of each other word")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
@@ -218,7 +225,7 @@ def main() -> None:
         wanted = [m for m in options.method or (LOOP, *RIVALS) if m not in known]
         if case.name not in (options.case or [case.name]) or not wanted:
             continue
-        judging = Judging(model, looker, case)
+        judging = Judging(model, looker, case, (options.more, options.others))
         for method in wanted:
             with tempfile.TemporaryDirectory() as folder:
                 own = stages(case, method, model, Path(folder), options.edits, options.seed)

@@ -35,6 +35,12 @@ def world() -> Model:
 
 
 @pytest.fixture(scope="session")
+def usual() -> Model:
+    """As commands open it: under bf16 autocast where that is fast. For what is no matter of bits."""
+    return load("smallworld", device="cpu")
+
+
+@pytest.fixture(scope="session")
 def tiny(world: Model) -> TinyModel:
     """A pipeline with a small random UNet and a chosen scheduler class and prediction type."""
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel

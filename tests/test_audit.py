@@ -17,7 +17,6 @@ import torch
 from expunge import Concept, Edit, ExpungeError, report
 from expunge.auditing import run
 from expunge.cli import main
-from expunge.families import load
 from expunge.guidance import SafeLatent
 from expunge.judges import filtering
 from expunge.methods.uce import UCE
@@ -36,9 +35,8 @@ SMALL = {"steps": 6, "metrics.0.rounds": 6}
 
 
 @pytest.fixture(scope="module")
-def world() -> Model:
-    """As most audits open it."""
-    return load("smallworld", device="cpu")
+def world(usual: Model) -> Model:
+    return usual
 
 
 @pytest.fixture(scope="module")

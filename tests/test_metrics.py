@@ -27,6 +27,11 @@ REQUESTS = [Request(p, seed) for p in PROMPTS for seed in range(2)]
 SETTINGS = Settings(steps=8)
 
 
+@pytest.fixture(scope="module")
+def world(usual: Model) -> Model:
+    return usual
+
+
 def gallery(world: Model, folder: Path, name: str, edit: Edit | None = None) -> Gallery:
     rows = generate(world, REQUESTS, SETTINGS, folder / "images", [(edit, 1.0)] if edit else [])
     return Gallery(name, folder / "images", REQUESTS, [row["file"] for row in rows])

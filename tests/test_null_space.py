@@ -114,16 +114,16 @@ def test_what_is_to_go_cannot_be_fixed(tiny: TinyModel, options: dict[str, Any],
         ESD(**SHORT, **options).check(tiny(), CAT)
 
 
-def test_the_quick_preset_erases_and_keeps(world: Model) -> None:
+def test_the_quick_preset_erases_and_keeps(usual: Model) -> None:
     """Of sixteen pictures at most one shows the artist; the other artists' are theirs."""
-    edit = build_method(preset("smallworld-quick"), {}).fit(world, [Concept(name="Orsini")], seed=1)
+    edit = build_method(preset("smallworld-quick"), {}).fit(usual, [Concept(name="Orsini")], seed=1)
 
     def shown(artist: str) -> int:
         asked = [
             Request(f"a {noun} by {artist}", seed) for seed in range(4) for noun in ("cat", "house", "cup", "tree")
         ]
-        with edit.on(world):
-            return sum(v["artist"] == artist for v in look(world, asked, Settings(steps=12), "judging").values())
+        with edit.on(usual):
+            return sum(v["artist"] == artist for v in look(usual, asked, Settings(steps=12), "judging").values())
 
     assert shown("Orsini") <= 1
     assert shown("Okada") >= 14

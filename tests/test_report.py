@@ -40,6 +40,11 @@ SMALL = {"steps": 4, "metrics": [{"kind": "lost", "eye": "clip"}]}
 
 
 @pytest.fixture(scope="module")
+def world(usual: Model) -> Model:
+    return usual
+
+
+@pytest.fixture(scope="module")
 def written(world: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An audit whose erased concept is sensitive; one row has a name that would break a page."""
     out = tmp_path_factory.mktemp("report")
