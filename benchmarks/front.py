@@ -12,8 +12,8 @@ keeps them. A line of the file is one point, so a run goes on where it was left.
 Where a rival comes near, --case and --method with more --others, to another file, tell which lies better.
 
 --show prints for each concept the closed loop, and of each method the point that keeps most of those that leave at most
-5%, or else the one that leaves least; and which points lie better than the closed loop, if any: no more is left, no
-less is kept, and either is better.
+5%; which methods leave more wherever they were looked at; and which points lie better than the closed loop, if any: no
+more is left, no less is kept, and either is better.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ from expunge.recipe import preset
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.survey import scores, survey
 
-STEPS, STRENGTHS = (120, 240), (1.5, 1.0, 0.75)
+STEPS, STRENGTHS = (120, 240), (1.5, 1.0, 0.75, 0.5)
 FIRST = 16
 """Pictures of the concept at first, of each way of asking for it."""
 MOST = 0.06
 """Of the first pictures, what may still show it where others are looked at."""
+LEFT = 0.05
+"""What a point may leave to be shown."""
 LOOP = "closed loop"
 KINDS = (
     *(c for c in CASES if c.name in ("artist", "object", "sign", "two words", "memory")),
@@ -173,32 +175,36 @@ def better(row: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    gone = told([Cell(0, *row["left"])])
+    setting = f"{row['steps'] or '–'} × {row['strength']}" if row["method"] != LOOP else "–"
+    head = f"| {row['case']} | {row['method']} | {setting} | {told([Cell(0, *row['left'])])}"
     if not row["others"]:
-        return f"| {row['method']} | {row['steps'] or '–'} | {row['strength']} | {gone} | – | – |"
+        return f"{head} | – | – |"
     mean, found = lost(cells(row), [])
     (name, _), worst = max(found.items(), key=lambda pair: pair[1].lost)
-    odd = f"{name} {worst.before} → {worst.after} of {worst.n}"
-    return f"| {row['method']} | {row['steps'] or '–'} | {row['strength']} | {gone} | {-100 * mean:+.1f} | {odd} |"
+    n = sum(cell.n for cell in found.values())
+    return f"{head} | {-100 * mean:+.1f} ({n}) | {name} {worst.before} → {worst.after} of {worst.n} |"
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The tables, and who lies better."""
+    """The table, and below it who leaves too much, and who lies better."""
+    notes = list[str]()
+    print(f"| kind | method | steps × strength | left | others (pictures) | worst other |\n{'|---' * 6}|")
     for case in KINDS:
         own = [row for row in rows if row["case"] == case.name]
         loop = next((row for row in own if row["method"] == LOOP), None)
         if loop is None:
             continue
-        print(f"\n**{case.name}**: {', '.join(case.concepts)}\n\n| method | steps | strength | left | others | worst |")
-        print(f"{'|---' * 6}|\n{line(loop)}")
-        for method in RIVALS:
-            tried = [row for row in own if row["method"] == method]
-            gone = [row for row in tried if row["others"] and left(row) <= 0.05]
-            if tried:
-                print(line(max(gone, key=kept) if gone else min(tried, key=left)))
-        found = [row for row in own if better(row, loop)]
-        names = ", ".join(f"{r['method']} ({r['steps']} × {r['strength']})" for r in found) or "none"
-        print(f"\nOf {len(own) - 1} points lie better than the closed loop: {names}.")
+        print(line(loop))
+        gone = {m: [r for r in own if r["method"] == m and r["others"] and left(r) <= LEFT] for m in RIVALS}
+        for found in sorted((max(tried, key=kept) for tried in gone.values() if tried), key=kept, reverse=True):
+            print(line(found))
+        least = {m: [r for r in own if r["method"] == m] for m, tried in gone.items() if not tried}
+        more = ", ".join(f"{m} {100 * left(min(tried, key=left)):.0f}" for m, tried in least.items() if tried)
+        ahead = ", ".join(f"{r['method']} ({r['steps']} × {r['strength']})" for r in own if better(r, loop))
+        notes.append(
+            f"{case.name}: at least left, percent: {more or '–'}; better than the closed loop: {ahead or 'none'}"
+        )
+    print("\n" + "\n".join(notes))
 
 
 def main() -> None:
