@@ -73,10 +73,12 @@ class Stage:
     method: str
     steps: int
     edit: Edit
-    strengths: Sequence[float] = STRENGTHS
+    strengths: Sequence[float]
 
 
-def stages(case: Case, method: str, model: Model, folder: Path, edits: Path, seed: int) -> Iterator[Stage]:
+def stages(
+    case: Case, method: str, model: Model, folder: Path, edits: Path, seed: int, strengths: Sequence[float]
+) -> Iterator[Stage]:
     """All that one method comes to."""
     if method == LOOP:
         yield Stage(method, 0, looped(case, model, edits, seed), (1.0,))
@@ -88,7 +90,7 @@ def stages(case: Case, method: str, model: Model, folder: Path, edits: Path, see
     marks = {n: folder / f"{n}.safetensors" for n in STEPS[:-1]} if isinstance(built, Trained) else {}
     last = built.fit(model, concepts(case, built), seed=seed, name=method, marks=marks)
     found = {n: Edit.load(file) for n, file in marks.items()} | {STEPS[-1] if marks else 0: last}
-    yield from (Stage(method, n, edit) for n, edit in found.items())
+    yield from (Stage(method, n, edit, strengths) for n, edit in found.items())
 
 
 def looped(case: Case, model: Model, edits: Path, seed: int) -> Edit:
@@ -214,6 +216,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=[c.name for c in KINDS])
     parser.add_argument("--method", action="append", choices=[LOOP, *RIVALS])
     parser.add_argument("--seed", type=int, default=0, help="of every training")
+    parser.add_argument("--strength", type=float, action="append", help="instead of all, the strongest first")
     parser.add_argument("--more", type=int, default=40, help="pictures, then, of each way of asking for the concept")
     parser.add_argument("--others", type=int, default=5, help="pictures of each other word")
     parser.add_argument("--steps", type=int, default=10)
@@ -226,6 +229,7 @@ def main() -> None:
         return
     model, judge = load("smallworld", device=options.device, precision=options.precision), load_judge(smallworld.path())
     looker = Looker(judge, Strange(judge), Settings(steps=options.steps))
+    strengths = options.strength or STRENGTHS
     for case in KINDS:
         known = {row["method"] for row in recorded(options.out) if row["case"] == case.name}
         wanted = [m for m in options.method or (LOOP, *RIVALS) if m not in known]
@@ -234,7 +238,7 @@ def main() -> None:
         judging = Judging(model, looker, case, (options.more, options.others))
         for method in wanted:
             with tempfile.TemporaryDirectory() as folder:
-                own = stages(case, method, model, Path(folder), options.edits, options.seed)
+                own = stages(case, method, model, Path(folder), options.edits, options.seed, strengths)
                 rows = [row for stage in own for row in judging(stage)]
             with options.out.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
