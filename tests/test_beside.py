@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import TinyModel
-from expunge.beside import Beside, Edits, Touches, on
+from expunge.beside import Beside, Edits, Touches, on, opened
 from expunge.cli import main
 from expunge.concept import Concept
 from expunge.edit import Edit
@@ -84,7 +84,7 @@ def test_each_caption_is_asked_with_those_it_has_to_do_with(tiny: TinyModel, tmp
     """The frozen model's answers are those of it with just these edits on; a row without a text says nothing."""
     model = tiny()
     model.pieces = pieces
-    edits = Beside.of(model, [f"{file}:0.5" for file in others(model, tmp_path, 2)])
+    edits = opened(model, [f"{file}:0.5" for file in others(model, tmp_path, 2)])
     found = Beside(edits, seed=1, touches=ByName())
     step = next(k for k in range(1, 100) if len(found.drawn("beside", k)) == 2)
     texts = ["a boat", "other1", "other0", "other0 and other1", "a cup", "other1"]
@@ -105,7 +105,7 @@ def test_each_caption_is_asked_with_those_it_has_to_do_with(tiny: TinyModel, tmp
 def test_what_learns_is_asked_with_all_of_them(tiny: TinyModel, tmp_path: Path) -> None:
     """Also with weights that it does not learn itself."""
     model = tiny()
-    edits = Beside.of(model, others(model, tmp_path, 2, "attn1"))
+    edits = opened(model, others(model, tmp_path, 2, "attn1"))
     found, own = Beside(edits, seed=1), {k: p.detach() + 0.01 for k, p in model.parameters().items() if "attn2" in k}
     weights = found.weights(model, own)
     assert [*weights] == [*own]
@@ -145,7 +145,7 @@ def test_a_closed_loop_looks_with_all_with_some_and_with_none(
     edit = method.fit(model, [Concept(name="car")])
     assert "looked at with other edits on the model: other0, other1; the rest" in page(edit)
     looks = [(what, own) for what, own in seen.items() if what.startswith(("look", "proof"))]
-    stacked = Beside(Beside.of(model, method.beside), 0)
+    stacked = Beside(opened(model, method.beside), 0)
     for what, own in looks:
         some = tuple(e.name for e, _ in stacked.drawn(what))
         on = [("other0", "other1"), (), ("other0", "other1"), some]
@@ -166,7 +166,7 @@ def test_a_closed_loop_looks_with_all_with_some_and_with_none(
 def test_any_number_of_them_counts_equally_often(tiny: TinyModel, tmp_path: Path) -> None:
     """But none in the first step, when what is drawn once is drawn."""
     model, seen = tiny(), list[int]()
-    found = Beside(Beside.of(model, others(model, tmp_path, 3, "mid_block")), seed=1)
+    found = Beside(opened(model, others(model, tmp_path, 3, "mid_block")), seed=1)
     for step in range(400):
         with found.some(model, step):
             seen.append(len(found.on))
@@ -287,7 +287,7 @@ def test_an_edit_of_texts_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
     delta = {name: torch.ones_like(model.parameters()[name])}
     Edit(delta, {"base": model.identity(delta)}, "texts").save(tmp_path / "texts.safetensors")
     with pytest.raises(ExpungeError, match="changes a text encoder"):
-        Beside.of(model, [str(tmp_path / "texts.safetensors")])
+        opened(model, [str(tmp_path / "texts.safetensors")])
 
 
 def test_on_the_command_line(world: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,19 +51,6 @@ class Beside:
     touches: Touches = field(default_factory=Touches)
     on: Edits = field(default=(), init=False)
 
-    @classmethod
-    def of(cls, model: Model, texts: Sequence[str]) -> Edits:
-        """From "FILE" or "FILE:SCALE". Raises ExpungeError for one that cannot be on this model while it learns."""
-        edits = [scaled(text) for text in texts]
-        for edit, _ in edits:
-            edit.check(model)
-            if any(model.of_encoder(name) for name in edit.delta):
-                raise ExpungeError(
-                    f"edit {edit.name!r} changes a text encoder, and this one learns from texts that are read once;"
-                    " leave it out of --beside"
-                )
-        return edits
-
     def drawn(self, what: str, step: int = 0) -> Edits:
         """Some of them: any number, with equal chance."""
         rng = random.Random(derive(self.seed, what, step=step))
@@ -111,6 +98,19 @@ class Beside:
     def weights(self, model: Model, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Weights that learn, with those that are on."""
         return Stacked(model, own, lambda: self.on) if self.edits else own
+
+
+def opened(model: Model, texts: Sequence[str]) -> Edits:
+    """From "FILE" or "FILE:SCALE". Raises ExpungeError for one that cannot be on this model while it learns."""
+    edits = [scaled(text) for text in texts]
+    for edit, _ in edits:
+        edit.check(model)
+        if any(model.of_encoder(name) for name in edit.delta):
+            raise ExpungeError(
+                f"edit {edit.name!r} changes a text encoder, and this one learns from texts that are read once;"
+                " leave it out of --beside"
+            )
+    return edits
 
 
 def rows(edits: Edits, touches: Touches) -> list[dict[str, Any]]:

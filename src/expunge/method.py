@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
-from .beside import Beside, Touches, memory, rows
+from .beside import Beside, Touches, memory, opened, rows
 from .composed import Parts as Stored
 from .concept import Concept, says, whole
 from .edit import Edit
@@ -183,7 +183,7 @@ class Trained(Training, Method):
         marks: Mapping[int, Path] | None = None,
     ) -> Edit:
         self.check(model, concepts)
-        base, others = scoped(model, self.scope), Beside(Beside.of(model, self.beside), seed, self.touches(concepts))
+        base, others = scoped(model, self.scope), Beside(opened(model, self.beside), seed, self.touches(concepts))
         null = projectors(model, base, self.fixed) if self.fixed else {}
         stored = Stored.start(base, self._rows(model, base, concepts), self.lora_rank, seed, null)
         model.pieces, model.widest = 1, 1
@@ -227,7 +227,7 @@ class Trained(Training, Method):
         return {name: sorted({i for c in concepts for i in model.tokens(name, c.name)}) for name in tables}
 
     def describe(self, model: Model, concepts: Sequence[Concept], seed: int) -> dict[str, Any]:
-        others = rows(Beside.of(model, self.beside), self.touches(concepts))
+        others = rows(opened(model, self.beside), self.touches(concepts))
         return super().describe(model, concepts, seed) | ({"beside": others} if others else {})
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
@@ -260,7 +260,7 @@ class Trained(Training, Method):
     def memory(self, model: Model, concepts: Sequence[Concept]) -> int:
         """Also of gradients, two moments of Adam's, the running average, and what stands beside it."""
         each = (20 if self.ema else 16) + (4 if self.beside else 0)
-        return model.bytes + each * self.size(model, concepts) + memory(model, Beside.of(model, self.beside))
+        return model.bytes + each * self.size(model, concepts) + memory(model, opened(model, self.beside))
 
 
 def stamp() -> dict[str, Any]:
@@ -274,7 +274,7 @@ def stamp() -> dict[str, Any]:
 
 
 class Counted:
-    """An objective that also counts passes, calls and seconds, over kills and resumes, with `others` on the model.
+    """An objective that also counts passes, calls and seconds, over kills and resumes, beside `others`.
 
     `current` is the edit as it is, under a name.
     """
