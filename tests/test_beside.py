@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def test_a_closed_loop_looks_with_all_with_some_and_with_none(
     monkeypatch.setattr(type(method), "touches", lambda *_: Cats())
     edit = method.fit(model, [Concept(name="car")])
     assert "looked at with other edits on the model: other0, other1; the rest" in page(edit)
+    assert re.search(r"and with none\. \d+ captions were held", page(edit)), "sentences stand apart"
     looks = [(what, own) for what, own in seen.items() if what.startswith(("look", "proof"))]
     stacked = Beside(opened(model, method.beside), 0)
     for what, own in looks:
