@@ -4,10 +4,10 @@
     python benchmarks/front.py [--out FILE.jsonl] --show
 
 Each trained method of methods.py is looked at after each of STEPS, closed forms once, at each of STRENGTHS, the
-strongest first, until one shows the concept in more than a few pictures: weaker ones would, too. Of the weakest that
-does not, which takes least from others, more pictures are drawn, of the concept and of everything else, the same for
-all points of a concept. The closed loop is judged on the same; its edit is made unless DIR has it, as closed_loop.py
-keeps them. A line of the file is one point, so a run goes on where it was left.
+strongest first, until one shows the concept in more than a few pictures: weaker ones would, too. Of the others more
+pictures are drawn, of the concept and of everything else, the same for all points of a concept; the weakest first,
+which takes least, until one shows the concept in none. The closed loop is judged on the same; its edit is made unless
+DIR has it, as closed_loop.py keeps them. A line of the file is one point, so a run goes on where it was left.
 
 Where a rival comes near, --case and --method with more --others, to another file, tell which lies better.
 
@@ -136,10 +136,11 @@ class Judging:
                 rows.append({**about, "left": added(self.counted(self.first, stage.method)), "others": []})
             if left(rows[-1]) > MOST:
                 break
-        gone = [row for row in rows if left(row) <= MOST]
-        if gone:
-            with stage.edit.on(self.model, gone[-1]["strength"]):
-                gone[-1] |= self.further(gone[-1], stage.method)
+        for row in reversed([row for row in rows if left(row) <= MOST]):
+            with stage.edit.on(self.model, row["strength"]):
+                row |= self.further(row, stage.method)
+            if not row["left"][0]:
+                break
         return rows
 
     def further(self, row: Mapping[str, Any], label: str) -> dict[str, Any]:
