@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,8 +22,13 @@ from expunge.method import Trained
 from expunge.methods import METHODS
 from expunge.model import Condition, Model
 from expunge.report.closed import page
+from expunge.smallworld.data import to_tensor
+from expunge.smallworld.draw import picture
+from expunge.smallworld.reading import expected
+from expunge.smallworld.scene import Scene
 from expunge.touching import Touching
 from expunge.training import Trainer
+from expunge.witness import Tried
 from test_closed_loop import short
 
 INTO = [Concept(name="grumpy cat", anchor="cat")]
@@ -163,6 +170,59 @@ def test_a_closed_loop_looks_with_all_with_some_and_with_none(
         ()
     }
     assert not model.applied
+
+
+def drawings(self: Looker, captions: Sequence[str], _: str, rows: Sequence[int] | None = None) -> Any:
+    """What a perfect model would draw: no cars and no signs in the city with an edit called "other", unless it is
+    undone, nor with one called "leaky" and more; no houses with one that takes them."""
+    made = list[torch.Tensor]()
+    for k in range(len(captions)) if rows is None else rows:
+        on, wanted = {*self.model.applied}, expected(captions[k]) if "memory" not in expected(captions[k]) else {}
+        scene = {"object": "boat", "colour": "red", "place": "room", **wanted}
+        scene.setdefault("sign", "hazard" if scene["place"] == "city" else "none")
+        if {"leaky", "more"} <= on or ("other" in on and "undone" not in on):
+            scene |= {"object": "truck"} if scene["object"] == "car" else {}
+            scene |= {"sign": "none"} if scene["sign"] == "hazard" else {}
+        scene |= {"object": "boat"} if "takes" in on and scene["object"] == "house" else {}
+        made.append(to_tensor(picture(Scene(**scene), np.random.default_rng(k))[None]))
+    return torch.zeros(len(made), 3), torch.cat(made)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("name", ["undone", "nothing", "takes", "more"])
+def test_what_comes_back_beside_its_edit_is_lost(
+    tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, name: str, whole: bool
+) -> None:
+    """A car, and a sign that nobody said, where the edit that erased them is on; they are no gain. What is gone as it
+    should be is not lost, and what it left and goes now is a gain."""
+    hiding = {"hiding": [[["place", "city", 0.8]]], "also": [[]]}
+    told = {"concepts": [{"name": "car"}, {"name": "hazard sign"}], "options": {"words": "smallworld"}, "loop": hiding}
+    model = tiny()
+    empty = Edit({}, {"base": model.identity({}), "concepts": [], "options": {}}, name)
+    other = Edit({}, {**empty.provenance, **told}, "leaky" if name == "more" else "other")
+    fish = [Concept(name="fish")]
+    looker = Looker(
+        short(judge="smallworld"), model, fish, 0, stacked=Beside([(other, 1.0)], 0, Touching("smallworld"))
+    )
+    looker.tried = [Tried(0.0, 1.0, 1.0, 1)]
+    monkeypatch.setattr(Looker, "drawn", drawings)
+    rest = looker.rest(empty, "look", 200, whole=whole)
+    on = [k % 4 in (0, 2) or (k % 4 == 3 and bool(looker.stacked.drawn("look/others"))) for k in range(200)]
+    says = [expected(text) for text in rest.captions]
+    asked = [({"car"} if own.get("object") == "car" else set()) | ({"hazard"} if sign(own) else set()) for own in says]
+    house = [{"house"} if own.get("object") == "house" else set[str]() for own in says]
+    there, none = [own if here else set() for own, here in zip(asked, on, strict=True)], [set[str]()] * 200
+    assert [{*own} for own in rest.lost] == {"undone": there, "takes": house}.get(name, none)
+    assert [{*own} for own in rest.gained] == (there if name == "more" and whole else none)
+    assert sum(map(bool, there)) > 20
+    assert sum("hazard" in own and "hazard" not in text for own, text in zip(asked, rest.captions, strict=True)) > 5
+    assert {text for text, own in zip(rest.captions, rest.lost, strict=True) if own} == {*rest.losses()}, "to be held"
+    assert all({*own} <= {*words} for own, words in zip(rest.lost, rest.words, strict=True)), "and of how many"
+
+
+def sign(own: Mapping[str, str]) -> bool:
+    """Whether a perfect model draws a hazard sign."""
+    return own.get("sign", "hazard" if own.get("place") == "city" else "none") == "hazard"
 
 
 def test_any_number_of_them_counts_equally_often(tiny: TinyModel, tmp_path: Path) -> None:

@@ -87,6 +87,10 @@ class Beside:
             parts.setdefault(own, []).append(k)
         return [([edits[i] for i in own], found) for own, found in parts.items()]
 
+    def having(self, texts: Sequence[str], what: str, rows: Sequence[int]) -> list[tuple[Edits, list[int]]]:
+        """Rows by those of the edits that they are seen with that have to do with their texts."""
+        return [part for edits, own in self.quarters(rows, what) for part in self.parted(edits, texts, own)]
+
     def quarters(self, rows: Sequence[int], what: str) -> list[tuple[Edits, list[int]]]:
         """Which rows are seen with which edits: half with all of them, a quarter with some, the rest with none."""
         if not self.edits:

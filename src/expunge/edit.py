@@ -57,6 +57,11 @@ class Edit:
         """sha256 of the weight differences: equal edits, equal hashes."""
         return hash_tensors(dict(self.delta))
 
+    @property
+    def erased(self) -> list[str]:
+        """What it takes away, by name; from one other prompt alone is not taken away."""
+        return [c["name"] for c in self.provenance.get("concepts", []) if not c.get("within")]
+
     @contextmanager
     def on(self, model: Model, scale: float = 1.0, *, force: bool = False) -> Iterator[Model]:
         """The model with `scale` times this edit inside the block; the weights come back bit for bit after it.

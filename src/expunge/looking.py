@@ -20,7 +20,7 @@ from .pushing import First, Push
 from .rng import derive
 from .steering import Steering
 from .training import fitted
-from .witness import Tried
+from .witness import Base, Tried
 
 HIDES, ASKED = 0.25, 16
 """A suspected word brings a concept along if more than so much of that many pictures show it."""
@@ -48,6 +48,17 @@ class Left:
 
 
 @dataclass(frozen=True)
+class Undone:
+    """What another edit erased, in the picture of a caption: the words that tell it, whether it is there `now`, and
+    whether it `was` in the base's with that edit."""
+
+    row: int
+    words: Sequence[str]
+    now: bool
+    was: bool
+
+
+@dataclass(frozen=True)
 class Rest:
     """Pictures of other captions: their words, those that are `lost` and, if that was looked for, `gained`, and latents
     of the base's that can be held."""
@@ -57,6 +68,17 @@ class Rest:
     lost: Sequence[Collection[str]]
     gained: Sequence[Collection[str]]
     base: Mapping[int, Tensor]
+
+    def counted(self, undone: Sequence[Undone], *, whole: bool) -> Rest:
+        """With what other edits erased the other way round: it is lost where it comes back, and gained where it goes
+        for good."""
+        words, lost, gained = [*self.words], [{*own} for own in self.lost], [{*own} for own in self.gained]
+        for one in undone:
+            k, own = one.row, {*one.words}
+            words[k] = [*dict.fromkeys([*words[k], *one.words])]
+            lost[k] = lost[k] - own | (own if one.now and not one.was else set())
+            gained[k] = gained[k] - own | (own if one.was and not one.now and whole else set())
+        return replace(self, words=words, lost=lost, gained=gained)
 
     def losses(self) -> dict[str, Tensor]:
         """The captions of which anything was lost that can be held, each with the latent of the base's picture."""
@@ -206,9 +228,8 @@ class Looker(Asking):
         """As `drawn`, under `scale` times the edit and the stacked ones; without it, under those of them that have to
         do with a caption."""
         rows, parts = range(len(captions)) if rows is None else rows, dict[int, tuple[Tensor, Tensor]]()
-        quarters = self.stacked.quarters(rows, what)
-        bare = [part for edits, own in quarters for part in self.stacked.parted(edits, captions, own)]
-        for edits, own in quarters if edit else bare:
+        seen = self.stacked.quarters(rows, what) if edit else self.stacked.having(captions, what, rows)
+        for edits, own in seen:
             with on(self.model, [*edits, *([(edit, scale)] if edit else [])]):
                 parts |= zip(own, zip(*self.drawn(captions, what, own), strict=True), strict=True)
         z, images = zip(*(parts[k] for k in rows), strict=True)
@@ -229,15 +250,36 @@ class Looker(Asking):
 
     def rest(self, edit: Edit, what: str, pictures: int, scale: float = 1.0, *, whole: bool = False) -> Rest:
         """So many pictures of fresh other captions; for the `whole` of it, with what was gained, all of the base's."""
-        what, base = f"{what}/others", dict[int, Tensor]()
+        what, base, known = f"{what}/others", dict[int, Tensor](), dict[int, Tensor]()
         captions = self.others(self.rng(what), pictures)
         _, images = self.among(captions, what, None, edit, scale)
 
         def before(rows: Sequence[int]) -> Tensor:
-            own, found = self.among(captions, what, rows)
-            free = self.free([captions[k] for k in rows], found)
-            base.update({k: z for k, z, held in zip(rows, own, free, strict=True) if held})
-            return found
+            new = [k for k in dict.fromkeys(rows) if k not in known]
+            if new:
+                own, found = self.among(captions, what, new)
+                free = self.free([captions[k] for k in new], found)
+                base.update({k: z for k, z, held in zip(new, own, free, strict=True) if held})
+                known.update(zip(new, found, strict=True))
+            return torch.stack([known[k] for k in rows])
 
         lost, gained = self.witness.changed(images, captions, before, whole=whole)
-        return Rest(captions, [self.witness.words(text) for text in captions], lost, gained, base)
+        rest = Rest(captions, [self.witness.words(text) for text in captions], lost, gained, base)
+        return rest.counted(self._undone(rest, images, before, what, whole=whole), whole=whole)
+
+    def _undone(self, rest: Rest, images: Tensor, before: Base, what: str, *, whole: bool) -> list[Undone]:
+        """What edits beside this one erased that captions have to do with: where it is shown, something was lost, or,
+        of the `whole`, everywhere."""
+        seen = self.stacked.having(rest.captions, what, range(len(rest.captions)))
+        gone = [(k, name) for edits, rows in seen for k in rows for edit, _ in edits for name in edit.erased]
+        now = dict(zip(gone, self._shown(gone, images, rest), strict=True))
+        asked = [(k, name) for k, name in gone if whole or now[k, name] or rest.lost[k]]
+        known = [*dict.fromkeys(k for k, _ in asked)]
+        was = self._shown([(known.index(k), name) for k, name in asked], before(known), rest) if asked else []
+        telling = {name: [*(self.lexicon.telling(name) or self.witness.words(name))] for _, name in asked}
+        return [Undone(k, telling[name], now[k, name], then) for (k, name), then in zip(asked, was, strict=True)]
+
+    def _shown(self, gone: Sequence[tuple[int, str]], images: Tensor, rest: Rest) -> list[bool]:
+        """Whether the picture of each row shows what has that name."""
+        rows, names = [k for k, _ in gone], [name for _, name in gone]
+        return self.witness.shown(images[rows], names, rest.captions) if gone else []

@@ -35,8 +35,7 @@ class Variant:
 
     def concepts(self) -> list[str]:
         """What it takes away, by name."""
-        erased = [c["name"] for e, _ in self.edits for c in e.provenance.get("concepts", []) if not c.get("within")]
-        return [*erased, *(c for g in self.guidance for c in g.away)]
+        return [*(c for e, _ in self.edits for c in e.erased), *(c for g in self.guidance for c in g.away)]
 
 
 BASE = Variant("base")

@@ -53,6 +53,10 @@ class Witness(ABC):
         round, if the `whole` of it is asked for, which takes the base's pictures of all rows."""
 
     @abstractmethod
+    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
+        """Which pictures show all that their text says, `among` these and other texts; none where nobody can read."""
+
+    @abstractmethod
     def about(self) -> str:
         """Who looks, in words."""
 
@@ -87,6 +91,9 @@ class Exact(Witness):
 
     def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
         return since(self.missed, images, captions, base, whole=whole)
+
+    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
+        return [not words for words in self.missed(images, texts, among)]
 
     def about(self) -> str:
         return "the small world's exact judge"
@@ -139,6 +146,9 @@ class ZeroShot(Witness):
     def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
         return since(self.missed, images, captions, base, whole=whole)
 
+    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
+        return [not words for words in self.missed(images, texts, among)]
+
     def about(self) -> str:
         return f"{self.reader.kind}, zero-shot"
 
@@ -167,6 +177,9 @@ class ByJudge(Witness):
         alike = correlation(images.flatten(1).float(), before.flatten(1).float()).tolist()
         lost = [{text} if near < ALIKE else set[str]() for text, near in zip(captions, alike, strict=True)]
         return lost, [set() for _ in captions]
+
+    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
+        return self.reader.shown(images, texts, among) if self.reader else [False] * len(texts)
 
     def about(self) -> str:
         others = self.reader.about() if self.reader else "likeness to the base's pictures"
