@@ -451,10 +451,9 @@ def test_a_killed_run_ends_in_the_same_bits(
     tiny: TinyModel, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a look, at it, and after it; with captions that bring the concept along, and another name, too."""
-    if kind == "hides":
-        monkeypatch.setattr(Looker, "_hiding", lambda *_: [("place", "city", 0.7)])
+    hiding = {"hides": [("place", "city", 0.7)], "alias": [("object", "truck", 1.0)]}
+    monkeypatch.setattr(Looker, "_hiding", lambda *_: hiding.get(kind, []))
     if kind == "alias":
-        monkeypatch.setattr(Looker, "_hiding", lambda *_: [("object", "truck", 1.0)])
         monkeypatch.setattr(Looker, "shows", lambda _, images, __: [True] * len(images))
         monkeypatch.setattr(loop, "harmed", lambda *_: {"cup": (2, 3)})
     monkeypatch.setattr(loop, "promising", lambda *_: kind == "settles")

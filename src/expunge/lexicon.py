@@ -201,19 +201,27 @@ class Place:
         return first(n, (pair for pair in drawn if not any(self.lexicon.says(pair[1], name) for name in names)))
 
     def _pair(self, rng: random.Random, names: Sequence[str], fixed: Mapping[str, str]) -> tuple[str, str]:
-        gone = self.gone or ({} if fixed else self._instead(rng, names))
-        sides = ({**fixed, **words} for words in (self.there, gone))
-        own = [{s: self.lexicon.slots[s].said(w, rng) for s, w in words.items()} for words in sides]
-        rest = self.lexicon.draw(rng, {*fixed, *self.there, *gone}, [*self.there.values(), *gone.values()])
+        slots, words = self.lexicon.slots, [*self.there.values(), *self.gone.values()]
+        rest = self.lexicon.draw(rng, {*fixed, *self.there, *self.gone}, words)
+        gone = self.gone or ({} if fixed else self._instead(rng, names, rest))
+        sides = ({**fixed, **own} for own in (self.there, gone))
+        own = [{s: slots[s].said(w, rng) for s, w in words.items()} for words in sides]
         said, unsaid = (self.lexicon.caption({**rest, **phrases}) for phrases in own)
         return said, unsaid
 
-    def _instead(self, rng: random.Random, names: Sequence[str]) -> dict[str, str]:
+    def _instead(self, rng: random.Random, names: Sequence[str], rest: Mapping[str, str]) -> dict[str, str]:
         """Another word where every picture shows one, if one is left: without any, the model might draw the concept all
-        the same."""
-        slots = {s: own for s, own in self.lexicon.slots.items() if s in self.there and own.always}
-        free = {s: [w for w in own.words if not any(says(own.named(w), n) for n in names)] for s, own in slots.items()}
-        return {s: rng.choice(words) for s, words in free.items() if words}
+        the same. Where something that is said stands beside a few alone, one of these: "a grumpy" is a cat or two."""
+        slots, here = self.lexicon.slots, {*self.lexicon.known(self.lexicon.caption(rest)).values()}
+        few = {w for s in rest for w in slots[s].of if not here & {*slots[s].of}}
+        free = {s: [w for w in self._free(s, names) if slots[s].always or w in few] for s in self.there}
+        beside = {s: [w for w in words if w in few] or words for s, words in free.items()}
+        return {s: rng.choice(words) for s, words in beside.items() if words}
+
+    def _free(self, slot: str, names: Sequence[str]) -> list[str]:
+        """Its words that say none of the names."""
+        own = self.lexicon.slots[slot]
+        return [w for w in own.words if not any(says(own.named(w), name) for name in names)]
 
     def relatives(self, near: Likeness, n: int) -> dict[str, list[str]]:
         """The `n` other words most like it, of each of its slots; of two words each alone, too."""
