@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -51,7 +52,10 @@ from expunge.objective import Learner
 from expunge.pushing import CAP, First, Holding, Push, Pushing, signal
 from expunge.recipe import preset
 from expunge.report.closed import looks, page, verdict, write
+from expunge.smallworld.data import to_tensor
+from expunge.smallworld.draw import picture
 from expunge.smallworld.reading import expected
+from expunge.smallworld.scene import ARTISTS, Scene
 from expunge.training import Snapshots, Trainer, fingerprint
 from expunge.witness import ByJudge, Exact, Tried, ZeroShot, witness
 
@@ -411,8 +415,26 @@ def test_any_judge_will_do(quick: Model) -> None:
     same = looker.witness.changed(images, ["a", "b"], lambda rows: images[[*rows]], whole=True)
     other = looker.witness.changed(images, ["a", "b"], lambda rows: -images[[*rows]], whole=True)
     assert same == ([set(), set()], [set(), set()]) and other[0] == [{"a"}, {"b"}]
-    with pytest.raises(ExpungeError, match="does not know"):
-        Exact(["violence"])
+    for name in ("violence", "a bicycle"):
+        with pytest.raises(ExpungeError, match="does not know"):
+            Exact([name])
+
+
+def test_a_name_has_no_article(tiny: TinyModel) -> None:
+    """Captions are made with it; a whole caption may begin so, and a name by nature."""
+    for name, rest in (("a car", "car"), ("An automobile", "automobile"), ("a grumpy cat", "grumpy cat")):
+        with pytest.raises(ExpungeError, match=f"give '{rest}', not '{name}'"):
+            short().check(tiny(), [Concept(name=name)])
+    for name in ("a boat at the beach by Devi", "the ink master", "a"):
+        short().suits([Concept(name=name)])
+
+
+def test_a_name_with_an_article_is_seen_in_every_style() -> None:
+    """Though a caption that begins so and names no style is of a photo."""
+    scenes = [Scene(object="car", colour="red", place="room", artist=artist) for artist in ARTISTS]
+    images = torch.cat([to_tensor(picture(scene, np.random.default_rng(0))[None]) for scene in scenes])
+    assert (Exact(["a car", "a truck"]).evidence(images, 0) > 0).tolist() == [True] * 6
+    assert (Exact(["a car", "a truck"]).evidence(images, 1) > 0).tolist() == [False] * 6
 
 
 # ---------------------------------------------------------------------------------------------------------- the loop

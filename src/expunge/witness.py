@@ -26,7 +26,7 @@ from .judges.world import World
 from .picture import correlation
 from .recipe import called
 from .smallworld.draw import SIZE
-from .smallworld.reading import expected
+from .smallworld.reading import expected, named
 
 Missed = list[set[str]]
 """Of each picture, the words that it does not show."""
@@ -70,7 +70,7 @@ class Exact(Witness):
     exact = True
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.names if not expected(name)]
+        unknown = [name for name in self.names if not named(name)]
         if unknown:
             raise ExpungeError(f"the small world's judge does not know {unknown[0]!r}; use --judge clip")
 
@@ -78,7 +78,7 @@ class Exact(Witness):
         if images.shape[-1] != SIZE:
             told = f"looks at {SIZE} × {SIZE} pixels, and this model draws {images.shape[-1]}; use --judge clip"
             raise ExpungeError(f"the small world's judge {told}")
-        wanted = expected(self.names[which])
+        wanted = named(self.names[which])
         found = [all(verdict[head] == value for head, value in wanted.items()) for verdict in self.judge.look(images)]
         return torch.tensor([1.0 if there else -1.0 for there in found])
 

@@ -28,7 +28,7 @@ from ..beside import Touches
 from ..closing import SCALES, Loop
 from ..concept import Concept, whole
 from ..errors import ExpungeError
-from ..lexicon import Place, lexicon, placed
+from ..lexicon import LONG, Place, lexicon, placed
 from ..method import Trained
 from ..model import Model
 from ..objective import Learner, Objective
@@ -97,6 +97,13 @@ class ClosedLoop(Trained):
         others = 1 + len(self.held(concepts)) + self.search + near
         pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof
         return self.erasing(concepts) + 4 * self.keep_batch * self.steps + 2 * self.picture_steps * pictures
+
+    def suits(self, concepts: Sequence[Concept]) -> None:
+        super().suits(concepts)
+        for name in whole(concepts):
+            article, _, rest = name.partition(" ")
+            if article.lower() in ("a", "an") and 0 < len(rest.split()) <= LONG:
+                raise ExpungeError(f"the closed loop says a name in captions of its own: give {rest!r}, not {name!r}")
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)

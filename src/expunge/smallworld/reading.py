@@ -7,15 +7,18 @@ from .scene import HEADS, MEMORIES, SYNONYMS
 
 
 def expected(text: str) -> dict[str, str]:
-    """The class of each attribute that the text names, or the memorised picture that it calls for.
+    """What the text names, and its style: a description where none is named is of a photo."""
+    found = named(text)
+    described = text.startswith("a ") and not found.keys() & {"artist", "memory"}
+    return found | ({"artist": "photo"} if described else {})
 
-    A style is part of a description: where none is named, it is a photo.
-    """
+
+def named(text: str) -> dict[str, str]:
+    """The class of each attribute that the text names, or the memorised picture that it calls for."""
     for number, memory in enumerate(MEMORIES):
         if memory.caption == text:
             return {"memory": str(number)}
-    found = {head: word for head, words in HEADS.items() for word in words if said(text, head, word)}
-    return found if "artist" in found or not text.startswith("a ") else found | {"artist": "photo"}
+    return {head: word for head, words in HEADS.items() for word in words if said(text, head, word)}
 
 
 def said(text: str, head: str, word: str) -> bool:
