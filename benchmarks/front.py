@@ -22,7 +22,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,16 @@ MOST = 0.06
 LEFT = 0.05
 """What a point may leave to be shown."""
 LOOP = "closed loop"
+WORDS = "smallworld-object"
+"""The preset for what has none of its own."""
 KINDS = (
-    *(c for c in CASES if c.name in ("artist", "object", "sign", "two words", "memory")),
+    *(replace(c, tuned=c.tuned or WORDS) for c in CASES if c.name in ("artist", "object", "sign", "two words", "memory")),
     Case(
-        "colour", ("blue",), anchor="red",
+        "colour", ("blue",), anchor="red", tuned=WORDS,
         prompts=tuple(f"a red {thing} {at}" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),
     ),
     Case(
-        "place", ("city",), anchor="forest",
+        "place", ("city",), anchor="forest", tuned=WORDS,
         prompts=tuple(f"a {c} {of} in the forest" for of in ("cat", "house", "boat") for c in ("red", "blue", "white")),
     ),
 )  # fmt: skip

@@ -46,6 +46,7 @@ def shot(page: Any, folder: Path | None, name: str, height: int = 900) -> None:
 
 
 def erased(page: Any, folder: Path | None) -> Rows:
+    page.get_by_role("radio", name=re.compile("^Tuned for objects")).check()
     begun = time.monotonic()
     page.click("#start")
     page.wait_for_selector("#run .x-film img")

@@ -3,9 +3,9 @@
     python benchmarks/startup.py [--rounds 5] [--json FILE]
 
 In each round, one after the other, each in a process of its own: `expunge --help`; the libraries alone (torch and
-diffusers' pipeline, which are what they are); and `expunge erase car` until it tells its cost (libraries
-and model are there, and a pass was timed), and until the first gradient step is done (the preset's 58 clean latents are
-rolled out by then). Printed are the least, the median and the most seconds of each.
+diffusers' pipeline, which are what they are); and `expunge erase car` by the preset smallworld-object until it tells
+its cost (libraries and model are there, and a pass was timed), and until the first gradient step is done (the preset's
+58 clean latents are rolled out by then). Printed are the least, the median and the most seconds of each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def erase() -> dict[str, float]:
     start, marks, seen = time.monotonic(), {}, ""
     waits = {"cost told": "network passes", "first gradient step": r" [1-9]\d*/\d+ \["}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "expunge", "erase", "car", "--out", f"{folder}/car.safetensors"]
+        out = ["--method", "smallworld-object", "--out", f"{folder}/car.safetensors"]
+        command = [sys.executable, "-m", "expunge", "erase", "car", *out]
         with subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0) as process:
             assert process.stderr
             while len(marks) < len(waits) and (more := process.stderr.read(4096)):

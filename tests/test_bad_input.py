@@ -25,7 +25,9 @@ from expunge.families import load
 from expunge.files import hash_tensors, write_tensors
 from expunge.journal import lines
 
-ERASE = "erase car --set steps=2 --set grid=2 --set latents=2"
+SMALL = "--set steps=2 --set grid=2 --set latents=2"
+ERASE = f"erase car --method smallworld-object {SMALL}"
+RECIPE = f"erase car {SMALL}"
 COPY = "erase car --method ablation-memorised-2023 --set 'prompts=[a boat]'"
 PAINT = "generate car --steps 2"
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
@@ -68,7 +70,7 @@ CASES = [
         "unknown concept of the small world 'kar'; did you mean 'car'?",
     ),
     Case("unknown preset of the demo", "demo car --method esdx", "did you mean 'esd-x'?"),
-    Case("unknown method", f"{ERASE} --recipe @method.yaml", "unknown method 'esdd'; did you mean 'sdd'?"),
+    Case("unknown method", f"{RECIPE} --recipe @method.yaml", "unknown method 'esdd'; did you mean 'sdd'?"),
     Case("unknown scope", f"{ERASE} --scope xatn", "unknown scope 'xatn'; did you mean 'xattn'?"),
     Case("scope that selects nothing", f"{ERASE} --scope re:nothing", "'re:nothing' selects none"),
     Case("scope that is no expression", f"{ERASE} --scope 're:('", "'re:(' is not a regular expression"),
@@ -98,22 +100,22 @@ CASES = [
     Case("option without a name", f"{ERASE} --set =3", "--set takes key=value, not '=3'"),
     Case("option that is not YAML", f"{ERASE} --set 'keep=[a'", "--set keep is not YAML"),
     Case("negative seed", f"{ERASE} --seed -1", "'--seed': Input should be greater than or equal to 0"),
-    Case("recipe and method", f"{ERASE} --recipe @method.yaml --method esd-x", "--recipe and --method"),
+    Case("recipe and method", f"{RECIPE} --recipe @method.yaml --method esd-x", "--recipe and --method"),
     # recipes
-    Case("missing recipe", f"{ERASE} --recipe @none.yaml", "none.yaml: [Errno 2] No such file"),
-    Case("recipe that is a folder", f"{ERASE} --recipe @", "Is a directory"),
-    Case("recipe that is not YAML", f"{ERASE} --recipe @broken.yaml", "broken.yaml is not YAML"),
-    Case("recipe that is a list", f"{ERASE} --recipe @list.yaml", "list.yaml should be a mapping"),
+    Case("missing recipe", f"{RECIPE} --recipe @none.yaml", "none.yaml: [Errno 2] No such file"),
+    Case("recipe that is a folder", f"{RECIPE} --recipe @", "Is a directory"),
+    Case("recipe that is not YAML", f"{RECIPE} --recipe @broken.yaml", "broken.yaml is not YAML"),
+    Case("recipe that is a list", f"{RECIPE} --recipe @list.yaml", "list.yaml should be a mapping"),
     Case(
         "recipe with a key twice",
-        f"{ERASE} --recipe @twice.yaml",
+        f"{RECIPE} --recipe @twice.yaml",
         "the key 'seed' stands twice, keep one of them (line 2)",
     ),
-    Case("recipe with an unknown key", f"{ERASE} --recipe @key.yaml", "'methd'; did you mean 'method'?"),
-    Case("recipe with an unknown option", f"{ERASE} --recipe @option.yaml", "'etta'; did you mean 'eta'?"),
-    Case("recipe with a wrong type", f"{ERASE} --recipe @type.yaml", "seed in "),
-    Case("recipe with concepts of a wrong type", f"{ERASE} --recipe @concepts.yaml", "concepts in "),
-    Case("recipe with an impossible tag", f"{ERASE} --recipe @tag.yaml", "tag.yaml is not YAML"),
+    Case("recipe with an unknown key", f"{RECIPE} --recipe @key.yaml", "'methd'; did you mean 'method'?"),
+    Case("recipe with an unknown option", f"{RECIPE} --recipe @option.yaml", "'etta'; did you mean 'eta'?"),
+    Case("recipe with a wrong type", f"{RECIPE} --recipe @type.yaml", "seed in "),
+    Case("recipe with concepts of a wrong type", f"{RECIPE} --recipe @concepts.yaml", "concepts in "),
+    Case("recipe with an impossible tag", f"{RECIPE} --recipe @tag.yaml", "tag.yaml is not YAML"),
     # where to put it
     Case("output below a file", f"{ERASE} --out file/sub/edit.safetensors", "file is not a folder"),
     Case("output that is a folder", f"{ERASE} --out folder", "--out folder is a folder"),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from expunge.cli import main
-from expunge.erasure import build_method, default_preset
+from expunge.erasure import build_method, concepts_of, default_preset
 from expunge.methods import METHODS
 from expunge.recipe import preset, preset_names
 
@@ -15,18 +15,32 @@ from expunge.recipe import preset, preset_names
 @pytest.mark.parametrize(
     ("model", "names", "want"),
     [
-        ("smallworld", ["car"], "smallworld-object"),
-        ("smallworld", [], "smallworld-object"),
-        ("smallworld", ["Marlow", "the ink master"], "smallworld-artist"),
-        ("smallworld", ["Marlow", "car"], "smallworld-object"),
-        ("smallworld", ["hazard sign"], "smallworld-sign"),
-        ("smallworld", ["hazard sign", "car"], "smallworld-object"),
+        ("smallworld", ["car"], "smallworld-loop"),
+        ("smallworld", [], "smallworld-loop"),
+        ("smallworld", ["Marlow", "grumpy cat -> cat", "hazard sign"], "smallworld-loop"),
+        ("smallworld", ["a bicycle"], "smallworld-object"),
+        ("smallworld", ["car", "violence"], "smallworld-object"),
         ("./mine", ["Marlow"], "esd-x"),
     ],
 )
 def test_the_default_preset_follows_from_model_and_concept(model: str, names: list[str], want: str) -> None:
     assert default_preset(model, names) == want
     assert want in preset_names()
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        (["car"], "smallworld-object"),
+        (["Marlow", "the ink master"], "smallworld-artist"),
+        (["Marlow", "car"], "smallworld-object"),
+        (["hazard sign"], "smallworld-sign"),
+    ],
+)
+def test_an_attribute_goes_by_a_preset_that_can(names: list[str], want: str) -> None:
+    """From one other prompt alone."""
+    assert default_preset("smallworld", names, within="in the city") == want
+    build_method(preset(want), {}).suits(concepts_of(names, "in the city"))
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -90,7 +90,7 @@ def tab(page: Any, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-def begin(page: Any, concept: str, options: str = "", card: str = "Recommended") -> str:
+def begin(page: Any, concept: str, options: str = "", card: str = "Tuned for objects") -> str:
     """Starts an erasure as one does; its id."""
     page.fill("#concepts textarea, #concepts input", concept)
     page.get_by_role("radio", name=re.compile(f"^{card}")).check()
@@ -170,7 +170,16 @@ def test_pictures_change_and_stop_and_go_on_keep_the_bits(page: Any, served: Ser
     page.wait_for_selector("#run .x-running")
     done(page)
     assert "--resume" not in told(page, "#command")
-    command = [sys.executable, "-m", "expunge", "erase", "car", *(f"--set={line}" for line in options.splitlines())]
+    command = [
+        sys.executable,
+        "-m",
+        "expunge",
+        "erase",
+        "car",
+        "--method",
+        "smallworld-object",
+        *(f"--set={line}" for line in options.splitlines()),
+    ]
     subprocess.run([*command, "--out", str(tmp_path / "car.safetensors")], check=True, capture_output=True)
     assert edit(served, id).hash == Edit.load(tmp_path / "car.safetensors").hash, "as one that was left alone"
 
@@ -450,7 +459,7 @@ def test_another_model_has_edits_of_its_own(browser: Any, tmp_path: Path) -> Non
             page.click("#model input")
             page.get_by_role("option", name=re.compile("other$")).click()
             page.wait_for_selector("#cards label:has-text('ESD-u')")
-            other = begin(page, "cat", "steps=2\nlatents=1\ngrid=2\nbatch=1")
+            other = begin(page, "cat", "steps=2\nlatents=1\ngrid=2\nbatch=1", "Recommended")
             done(page)
             assert re.search("--model .*/other .*cat", told(page, "#command"))
             page.click("#look-at")

@@ -102,7 +102,7 @@ def test_a_state_is_what_the_disk_tells(shelf: Shelf, end: int | None, state: st
 
 
 def test_a_killed_run_has_stopped_and_goes_on_where_it_was(desk: Desk) -> None:
-    options = ["--set=steps=5000", "--set=latents=2", "--set=grid=2", "--set=contexts=[]", "--set=keep=[]"]
+    options = ["--method=esd-x", "--set=steps=5000", "--set=latents=2", "--set=grid=2"]
     job = desk.shelf.add("erase", "car", "car", ["erase", *options, "--out", f"{OUT}.safetensors", "--", "car"])
     other = made(desk.shelf, "cat")
     assert arguments(job, desk.shelf.place(job)) == [*job.arguments]
@@ -125,7 +125,7 @@ def test_a_killed_run_has_stopped_and_goes_on_where_it_was(desk: Desk) -> None:
 
 
 def test_a_run_that_a_killed_server_left_goes_first(shelf: Shelf) -> None:
-    options = ["--set=steps=5000", "--set=latents=2", "--set=grid=2", "--set=contexts=[]", "--set=keep=[]"]
+    options = ["--method=esd-x", "--set=steps=5000", "--set=latents=2", "--set=grid=2"]
     orphan = shelf.add("erase", "car", "car", ["erase", *options, "--out", f"{OUT}.safetensors", "--", "car"])
     other, place = made(shelf, "cat"), shelf.place(orphan)
     process = subprocess.Popen([sys.executable, "-m", "expunge.cli.spare"], stdin=subprocess.PIPE, text=True)
@@ -206,7 +206,7 @@ def test_a_concept_that_looks_like_an_option_is_a_concept(desk: Desk, text: str)
         ({"card": "other", "other": "../../etc"}, "unknown preset"), ({"card": "esd-2023"}, "from the cards"),
         ({"card": ["auto"]}, "from the cards"), ({"seed": -1}, "the seed"), ({"seed": 2**32}, "the seed"),
         ({"seed": float("nan")}, "the seed"), ({"seed": True}, "the seed"), ({"seed": "7"}, "the seed"),
-        ({"text": "car -> truck"}, "puts nothing in a concept's place"),
+        ({"text": "car -> truck", "card": "smallworld-object"}, "puts nothing in a concept's place"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told_before_anything_is_begun(desk: Desk, changes: dict[str, Any], told: str) -> None:

@@ -100,7 +100,7 @@ def test_a_model_is_divided_among_several_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str], told: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["erase", "car", *option, "--out", str(tmp_path / "edit.safetensors")])
+        main(["erase", "car", "--method", "esd-x", *option, "--out", str(tmp_path / "edit.safetensors")])
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

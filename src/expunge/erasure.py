@@ -22,6 +22,7 @@ from .model import Model
 from .recipe import Recipe, preset, validated
 from .runlog import RunLog
 from .sharding import shard
+from .smallworld.reading import named
 from .smallworld.scene import ARTISTS, SYNONYMS
 from .team import Team, here
 from .training import OnStep, Snapshots, Trainer, fingerprint
@@ -34,14 +35,18 @@ WATCHED = ("judge", "erased", "damage", "seconds")
 """Options that only a method has which looks at pictures meanwhile."""
 
 
-def default_preset(model: str, names: Sequence[str] = (), options: Collection[str] = ()) -> str:
+def default_preset(
+    model: str, names: Sequence[str] = (), options: Collection[str] = (), within: str | None = None
+) -> str:
     """The preset that `erase` uses when none is named.
 
-    It follows from the options that are given, and on the small world from what is to be erased.
+    It follows from the options that are given. On the small world it is the closed loop, if the judge there knows what
+    is to be erased, and not from one prompt alone.
     """
-    if any(key in WATCHED for key in options):
-        return "smallworld-loop" if model == "smallworld" else "closed-loop-x"
-    if model != "smallworld":
+    small, watched = model == "smallworld", any(key in WATCHED for key in options)
+    if watched or (small and not within and all(named(Concept.of(name)["name"] or "") for name in names)):
+        return "smallworld-loop" if small else "closed-loop-x"
+    if not small:
         return "esd-x"
     artists = {*ARTISTS, *(alias for name, alias in SYNONYMS.items() if name in ARTISTS)}
     if names and artists.issuperset(names):
@@ -98,6 +103,7 @@ class Plan:
             "method": self.method.kind,
             "scope": self.method.scope,
             "steps": self.method.extent()[0],
+            "early": self.method.early,
             "parameters": self.parameters,
             "passes": self.passes,
             "seconds": round(self.seconds, 1),
@@ -234,5 +240,5 @@ def erase(
 ) -> Edit:
     """Erases concepts by name and writes the edit; `method` names a preset, `options` replace its fields."""
     opened = model if isinstance(model, Model) else load(model, device=device, precision=precision)
-    recipe = preset(method or default_preset(opened.name, names, options))
+    recipe = preset(method or default_preset(opened.name, names, options, within))
     return run(opened, build_method(recipe, options), concepts_of(names, within), Path(out), seed=seed, resume=resume)

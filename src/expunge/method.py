@@ -39,6 +39,8 @@ class Method(BaseModel, ABC):
     """Whether it can erase a concept from one other prompt only (`within`)."""
     anchors: ClassVar[bool] = False
     """Whether it can put an anchor in the concept's place."""
+    early: ClassVar[bool] = False
+    """Whether it may end before its last step."""
 
     scope: str = Field("xattn", description="which weights may change: a name from `expunge scopes`, or re:REGEX")
 

@@ -113,7 +113,7 @@ def erase(
     names = [*(concepts or []), *(erasure.concept_set(listed) if listed else [])]
     watched = {"judge": judge, "erased": erased, "damage": damage, "seconds": seconds(limit) if limit else None}
     watched = {key: value for key, value in watched.items() if value is not None}
-    named = method or erasure.default_preset(model or "smallworld", names, watched)
+    named = method or erasure.default_preset(model or "smallworld", names, watched, within)
     chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
     options |= ({"lora_rank": lora_rank} if lora_rank else {}) | watched

@@ -48,6 +48,7 @@ class ClosedLoop(Trained):
 
     kind: ClassVar[str] = "closed-loop"
     anchors = True
+    early = True
 
     keep_neighbours: int = Field(48, ge=0, description="nearest words of the vocabulary, and as many others, to keep")
     eta: float = Field(1.0, ge=0, description="η where the concept is said, at first; 0 for whole captions")

@@ -28,12 +28,7 @@ def cards(model: str) -> dict[str, str]:
     """The presets to choose from on a model, and what each is good for."""
     own = [name for name in preset_names() if preset(name).good and name.startswith("smallworld-") == small(model)]
     closed = [n for n in preset_names() if preset(n).good and not erasure.build_method(preset(n), {}).extent()[0]]
-    shown = [n for n in own if n not in RESOLVED] + [n for n in closed if n not in own]
-    return {name: preset(name).good for name in shown}
-
-
-RESOLVED = ("smallworld-object", "smallworld-artist", "smallworld-sign")
-"""Among these, AUTO chooses by what is to be erased."""
+    return {name: preset(name).good for name in [*own, *(n for n in closed if n not in own)]}
 
 
 def small(model: str) -> bool:
@@ -43,6 +38,9 @@ def small(model: str) -> bool:
 TITLES = {
     "smallworld-quick": "A quick first look",
     "smallworld-loop": "Closed loop",
+    "smallworld-object": "Tuned for objects",
+    "smallworld-artist": "Tuned for styles",
+    "smallworld-sign": "Tuned for the hazard sign",
     "esd-x": "ESD-x",
     "esd-u": "ESD-u",
     "sdd-x": "SDD",
@@ -54,17 +52,17 @@ TITLES = {
 def choices(model: str, seconds: dict[str, float]) -> list[tuple[str, str]]:
     """Cards as choices: a title, what it is good for, and what it costs here."""
     best = erasure.default_preset(model, ())
-    first = "Recommended", "Takes it thoroughly, and keeps its neighbours: the right start.", seconds.get(best)
-    rest = [(TITLES.get(n, n), good, seconds.get(n)) for n, good in cards(model).items() if n != best]
-    last = "Another preset", "The papers' own settings, made for Stable Diffusion; below.", None
-    keys = [AUTO, *(n for n in cards(model) if n != best), OTHER]
-    return [
-        (f"{t}\n{good}\n{_cost(cost)}", key) for (t, good, cost), key in zip([first, *rest, last], keys, strict=True)
-    ]
+    shown = {AUTO: best, **{n: n for n in cards(model) if n != best}}
+    told = {AUTO: ("Recommended", "Takes it thoroughly, and keeps its neighbours: the right start.")}
+    told |= {n: (TITLES.get(n, n), good) for n, good in cards(model).items()}
+    rows = [(*told[key], _cost(name, seconds.get(name)), key) for key, name in shown.items()]
+    rows += [("Another preset", "The papers' own settings, made for Stable Diffusion; below.", "", OTHER)]
+    return [(f"{title}\n{good}\n{cost}", key) for title, good, cost, key in rows]
 
 
-def _cost(seconds: float | None) -> str:
-    return "" if seconds is None else f"about {ago(seconds)} here"
+def _cost(name: str, seconds: float | None) -> str:
+    much = "at most" if erasure.build_method(preset(name), {}).early else "about"
+    return "" if seconds is None else f"{much} {ago(seconds)} here"
 
 
 def chosen(model: str, card: object, other: object, wanted: list[str]) -> str:
