@@ -184,6 +184,9 @@ def drawings(self: Looker, captions: Sequence[str], _: str, rows: Sequence[int] 
             scene |= {"object": "truck"} if scene["object"] == "car" else {}
             scene |= {"sign": "none"} if scene["sign"] == "hazard" else {}
         scene |= {"object": "boat"} if "takes" in on and scene["object"] == "house" else {}
+        if "takes red and mood" in on:
+            scene |= {"colour": "blue"} if scene["colour"] == "red" and scene["object"] != "car" else {}
+            scene |= {"mood": "plain"} if scene["object"] != "cat" else {}
         made.append(to_tensor(picture(Scene(**scene), np.random.default_rng(k))[None]))
     return torch.zeros(len(made), 3), torch.cat(made)
 
@@ -218,6 +221,26 @@ def test_what_comes_back_beside_its_edit_is_lost(
     assert sum("hazard" in own and "hazard" not in text for own, text in zip(asked, rest.captions, strict=True)) > 5
     assert {text for text, own in zip(rest.captions, rest.lost, strict=True) if own} == {*rest.losses()}, "to be held"
     assert all({*own} <= {*words} for own, words in zip(rest.lost, rest.words, strict=True)), "and of how many"
+
+
+@pytest.mark.parametrize("names", [["grumpy cat"], ["red car"], ["grumpy cat", "violence"], []])
+def test_what_is_lost_beside_an_edit_is_lost(
+    tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    """What tells a grumpy cat, grumpy, may be lost of a bird; and what an edit erased is no more to be lost."""
+    model = tiny()
+    about = {"base": model.identity({}), "options": {}, "concepts": [{"name": name} for name in names]}
+    looker = Looker(short(judge="smallworld"), model, [Concept(name="fish")], 0)
+    looker.tried = [Tried(0.0, 1.0, 1.0, 1)]
+    monkeypatch.setattr(Looker, "drawn", drawings)
+    takes = Edit({}, {**about, "concepts": []}, "takes red and mood")
+    alone = looker.rest(takes, "look", 120, whole=True)
+    looker.stacked = Beside([(Edit({}, about, "beside"), 1.0)], 0, Touches())
+    rest = looker.rest(takes, "look", 120, whole=True)
+    assert rest.lost == alone.lost
+    assert rest.words == alone.words or names == ["red car"], "one that nobody asked for is a car that may be lost"
+    assert sum(own == {"grumpy"} for own in rest.lost) > 2
+    assert sum(own == {"red"} for own in rest.lost) > 2
 
 
 def sign(own: Mapping[str, str]) -> bool:

@@ -427,6 +427,20 @@ def test_a_name_has_no_article(tiny: TinyModel) -> None:
             short().check(tiny(), [Concept(name=name)])
     for name in ("a boat at the beach by Devi", "the ink master", "a"):
         short().suits([Concept(name=name)])
+    for concept in (Concept(name="car", anchor="a truck"), Concept(name="the Car")):
+        with pytest.raises(ExpungeError, match=r"give '(truck|Car)', not '(a truck|the Car)'"):
+            short().suits([concept])
+
+
+def test_nothing_is_pushed_to_another_name_of_it(quick: Model) -> None:
+    """Which is found when captions of the concept are drawn already, with other words in its place."""
+    looker = Looker(
+        short(judge="smallworld", search=40, captions=40, picture_steps=8), quick, [Concept(name="automobile")], 0
+    )
+    first, _ = looker.search()
+    assert looker.also == [["car"]]
+    assert not [push for push in first.pushes if says(push.r, "car")]
+    assert len(first.pushes) == len(first.clean) == len(first.shown) > 20
 
 
 def test_a_name_with_an_article_is_seen_in_every_style() -> None:

@@ -10,22 +10,39 @@ from expunge.cli import main
 from expunge.erasure import build_method, concepts_of, default_preset
 from expunge.methods import METHODS
 from expunge.recipe import preset, preset_names
+from expunge.smallworld.reading import readable
+from expunge.smallworld.scene import MEMORIES
+
+LOOP = "smallworld-loop"
 
 
 @pytest.mark.parametrize(
-    ("model", "names", "want"),
+    ("model", "names", "options", "want"),
     [
-        ("smallworld", ["car"], "smallworld-loop"),
-        ("smallworld", [], "smallworld-loop"),
-        ("smallworld", ["Marlow", "grumpy cat -> cat", "hazard sign"], "smallworld-loop"),
-        ("smallworld", ["a bicycle"], "smallworld-object"),
-        ("smallworld", ["car", "violence"], "smallworld-object"),
-        ("./mine", ["Marlow"], "esd-x"),
+        ("smallworld", ["car"], (), LOOP),
+        ("smallworld", [], (), LOOP),
+        ("smallworld", ["marlow", "grumpy cat -> cat", "Hazard Sign", "kitty", MEMORIES[0].caption], ["steps"], LOOP),
+        ("smallworld", ["a bicycle"], (), "smallworld-object"),
+        ("smallworld", ["a car"], (), "smallworld-object"),
+        ("smallworld", ["police car"], (), "smallworld-object"),
+        ("smallworld", ["car", "violence"], (), "smallworld-object"),
+        ("smallworld", ["car"], ["latents"], "smallworld-object"),
+        ("smallworld", ["Marlow"], ["latents"], "smallworld-artist"),
+        ("smallworld", ["violence"], ["judge"], LOOP),
+        ("./mine", ["Marlow"], (), "esd-x"),
+        ("./mine", ["Marlow"], ["judge", "latents"], "closed-loop-x"),
     ],
 )
-def test_the_default_preset_follows_from_model_and_concept(model: str, names: list[str], want: str) -> None:
-    assert default_preset(model, names) == want
+def test_the_default_preset_follows_from_model_concept_and_options(
+    model: str, names: list[str], options: list[str], want: str
+) -> None:
+    assert default_preset(model, names, options) == want
     assert want in preset_names()
+
+
+@pytest.mark.parametrize("name", ["photo", "plain", "none", "sign", "stop", "", "red bicycle", "a cat and a fish"])
+def test_what_no_picture_tells_is_not_read(name: str) -> None:
+    assert not readable(name)
 
 
 @pytest.mark.parametrize(

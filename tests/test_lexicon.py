@@ -85,6 +85,14 @@ def test_what_stands_beside_the_concept_alone_gets_another() -> None:
     assert {expected(gone).get("object") for _, gone in pairs} == {"boat"}
 
 
+@given(st.sampled_from(CONCEPTS), seeds)
+def test_a_name_may_be_spelt_in_capitals(name: str, seed: int) -> None:
+    """And stands where the word does; nothing stands in its own place."""
+    small, large = (placed(WORLD, Concept(name=text), alike) for text in (name, name.upper()))
+    assert (large.there, large.gone, large.bare) == (small.there, small.gone, small.bare)
+    assert large.pairs(random.Random(seed), 3, [name]) == small.pairs(random.Random(seed), 3, [name])
+
+
 def test_another_word_is_none_that_is_erased_too() -> None:
     """And where none is left, it is left out."""
     place = placed(WORLD, Concept(name="red"), alike)

@@ -22,7 +22,7 @@ from .model import Model
 from .recipe import Recipe, preset, validated
 from .runlog import RunLog
 from .sharding import shard
-from .smallworld.reading import named
+from .smallworld.reading import readable
 from .smallworld.scene import ARTISTS, SYNONYMS
 from .team import Team, here
 from .training import OnStep, Snapshots, Trainer, fingerprint
@@ -40,14 +40,18 @@ def default_preset(
 ) -> str:
     """The preset that `erase` uses when none is named.
 
-    It follows from the options that are given. On the small world it is the closed loop, if the judge there knows what
-    is to be erased, and not from one prompt alone.
+    It follows from the options that are given. On the small world it is the closed loop, if the judge there can tell
+    what is to be erased, everywhere, and the options are the loop's.
     """
     small, watched = model == "smallworld", any(key in WATCHED for key in options)
-    if watched or (small and not within and all(named(Concept.of(name)["name"] or "") for name in names)):
+    looked = not within and {*options} <= {*method_class("closed-loop").model_fields}
+    if watched or (small and looked and all(readable(Concept.of(name)["name"] or "") for name in names)):
         return "smallworld-loop" if small else "closed-loop-x"
-    if not small:
-        return "esd-x"
+    return tuned_preset(names) if small else "esd-x"
+
+
+def tuned_preset(names: Sequence[str]) -> str:
+    """The small world's for concepts of this kind, which looks at nothing."""
     artists = {*ARTISTS, *(alias for name, alias in SYNONYMS.items() if name in ARTISTS)}
     if names and artists.issuperset(names):
         return "smallworld-artist"

@@ -70,9 +70,14 @@ class Slot(BaseModel):
         return self.name.replace("{}", word)
 
     def word(self, name: str) -> str:
-        """The word of a name: "hazard" of "hazard sign"."""
-        found = re.fullmatch(re.escape(self.name).replace(r"\{\}", "(.+)"), name)
-        return found[1] if found else name
+        """The word of a name, as the slot spells it: "hazard" of "Hazard sign"."""
+        found = re.fullmatch(re.escape(self.name).replace(r"\{\}", "(.+)"), name, re.IGNORECASE)
+        said = found[1] if found else name
+        return next((word for word in self.words if word.lower() == said.lower()), said)
+
+    def has(self, name: str) -> bool:
+        """Whether that names one of its words."""
+        return self.word(name) in self.words
 
 
 class Lexicon(BaseModel):
@@ -253,14 +258,14 @@ def placed(lexicon: Lexicon, concept: Concept, near: Likeness) -> Place:
     """Where the concept stands."""
     name, anchor, slots = concept.name, concept.anchor or "", lexicon.slots
     known = lexicon.known(name)
-    alone = [s for s, own in slots.items() if own.word(name) in own.words]
+    alone = [s for s, own in slots.items() if own.has(name)]
     head = next((s for s, w in known.items() if name.lower().endswith(w.lower())), "")
     if known and not alone and len(name.split()) > LONG:
         return Place(lexicon, name, anchor or lexicon.plain(known))
     if head and not alone:
         before = name[: -len(known[head])].strip()
-        other = next((s for s, own in slots.items() if before in own.words and s != head), None)
-        there = {other: before, head: known[head]} if other else {head: name}
+        other = next((s for s, own in slots.items() if own.has(before) and s != head), None)
+        there = {other: slots[other].word(before), head: known[head]} if other else {head: name}
         return Place(lexicon, name, anchor or known[head], there, {head: anchor or known[head]})
     slot = alone[0] if alone else nearest(lexicon, name, near)
     gone = {slot: slots[slot].word(anchor)} if anchor else {}

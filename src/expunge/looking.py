@@ -75,9 +75,12 @@ class Rest:
         words, lost, gained = [*self.words], [{*own} for own in self.lost], [{*own} for own in self.gained]
         for one in undone:
             k, own = one.row, {*one.words}
-            words[k] = [*dict.fromkeys([*words[k], *one.words])]
-            lost[k] = lost[k] - own | (own if one.now and not one.was else set())
-            gained[k] = gained[k] - own | (own if one.was and not one.now and whole else set())
+            if one.now or one.was:
+                words[k] = [*dict.fromkeys([*words[k], *one.words])]
+            if one.now and not one.was:
+                lost[k], gained[k] = lost[k] | own, gained[k] - own
+            elif one.was and not one.now:
+                lost[k], gained[k] = lost[k] - own, gained[k] | (own if whole else set())
         return replace(self, words=words, lost=lost, gained=gained)
 
     def losses(self) -> dict[str, Tensor]:
@@ -156,8 +159,10 @@ class Looker(Asking):
         suspects = [*named, *loop.suspects(words, self.shows(gone, i))]
         self.also.append([])
         self.hiding.append(self._hiding([*dict.fromkeys(suspects)], i))
-        yield First(said, clean, [1.0] * len(said))
-        yield from self._along(i, n)
+        along = [*self._along(i, n)]
+        rows = [k for k, push in enumerate(said) if not any(says(push.r, word) for word in self.also[i])]
+        yield First([said[k] for k in rows], clean[rows], [1.0] * len(rows))
+        yield from along
 
     def _along(self, i: int, n: int) -> Iterator[First]:
         """Of captions that bring concept i along, and of those that say another name of it."""
@@ -272,14 +277,10 @@ class Looker(Asking):
         of the `whole`, everywhere."""
         seen = self.stacked.having(rest.captions, what, range(len(rest.captions)))
         gone = [(k, name) for edits, rows in seen for k in rows for edit, _ in edits for name in edit.erased]
-        now = dict(zip(gone, self._shown(gone, images, rest), strict=True))
+        now = dict(zip(gone, self.witness.shown(images, gone, rest.captions), strict=True))
         asked = [(k, name) for k, name in gone if whole or now[k, name] or rest.lost[k]]
         known = [*dict.fromkeys(k for k, _ in asked)]
-        was = self._shown([(known.index(k), name) for k, name in asked], before(known), rest) if asked else []
-        telling = {name: [*(self.lexicon.telling(name) or self.witness.words(name))] for _, name in asked}
+        pairs = [(known.index(k), name) for k, name in asked]
+        was = self.witness.shown(before(known), pairs, rest.captions) if asked else []
+        telling = {name: self.lexicon.telling(name) or self.witness.telling(name) for _, name in asked}
         return [Undone(k, telling[name], now[k, name], then) for (k, name), then in zip(asked, was, strict=True)]
-
-    def _shown(self, gone: Sequence[tuple[int, str]], images: Tensor, rest: Rest) -> list[bool]:
-        """Whether the picture of each row shows what has that name."""
-        rows, names = [k for k, _ in gone], [name for _, name in gone]
-        return self.witness.shown(images[rows], names, rest.captions) if gone else []

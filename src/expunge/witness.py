@@ -53,8 +53,13 @@ class Witness(ABC):
         round, if the `whole` of it is asked for, which takes the base's pictures of all rows."""
 
     @abstractmethod
-    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
-        """Which pictures show all that their text says, `among` these and other texts; none where nobody can read."""
+    def shown(self, images: Tensor, asked: Sequence[tuple[int, str]], among: Sequence[str]) -> list[bool]:
+        """Whether the picture of each row shows all that the name beside it says, `among` other texts; not where nobody
+        can read it."""
+
+    def telling(self, name: str) -> list[str]:
+        """What it looks for where something of this name was."""
+        return [name]
 
     @abstractmethod
     def about(self) -> str:
@@ -92,8 +97,13 @@ class Exact(Witness):
     def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
         return since(self.missed, images, captions, base, whole=whole)
 
-    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
-        return [not words for words in self.missed(images, texts, among)]
+    def shown(self, images: Tensor, asked: Sequence[tuple[int, str]], among: Sequence[str]) -> list[bool]:  # noqa: ARG002
+        seen, wanted = self.judge.look(images) if asked else [], {name: named(name) for _, name in asked}
+        pairs = ((seen[k], wanted[name]) for k, name in asked)
+        return [bool(own) and all(verdict[head] == value for head, value in own.items()) for verdict, own in pairs]
+
+    def telling(self, name: str) -> list[str]:
+        return [*named(name).values()]
 
     def about(self) -> str:
         return "the small world's exact judge"
@@ -137,17 +147,20 @@ class ZeroShot(Witness):
         return [caption]
 
     def missed(self, images: Tensor, captions: Sequence[str], among: Sequence[str]) -> Missed:
-        known = [*dict.fromkeys([*among, *captions])]
-        near = self.reader.features(images) @ self.reader.texts(known).to(images.device).T
-        own = near[torch.arange(len(captions)), torch.tensor([known.index(text) for text in captions])]
-        far = ((near > own[:, None]).sum(1) >= max(1, len(known) // 10)).tolist()
-        return [{text} if bad else set() for text, bad in zip(captions, far, strict=True)]
+        there = self.shown(images, [*enumerate(captions)], among)
+        return [set() if near else {text} for text, near in zip(captions, there, strict=True)]
 
     def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
         return since(self.missed, images, captions, base, whole=whole)
 
-    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
-        return [not words for words in self.missed(images, texts, among)]
+    def shown(self, images: Tensor, asked: Sequence[tuple[int, str]], among: Sequence[str]) -> list[bool]:
+        known = [*dict.fromkeys([*among, *(text for _, text in asked)])]
+        if not asked:
+            return []
+        near = (self.reader.features(images) @ self.reader.texts(known).to(images.device).T)[[k for k, _ in asked]]
+        own = near[torch.arange(len(asked)), torch.tensor([known.index(text) for _, text in asked])]
+        found: list[bool] = ((near > own[:, None]).sum(1) < max(1, len(known) // 10)).tolist()
+        return found
 
     def about(self) -> str:
         return f"{self.reader.kind}, zero-shot"
@@ -178,8 +191,8 @@ class ByJudge(Witness):
         lost = [{text} if near < ALIKE else set[str]() for text, near in zip(captions, alike, strict=True)]
         return lost, [set() for _ in captions]
 
-    def shown(self, images: Tensor, texts: Sequence[str], among: Sequence[str]) -> list[bool]:
-        return self.reader.shown(images, texts, among) if self.reader else [False] * len(texts)
+    def shown(self, images: Tensor, asked: Sequence[tuple[int, str]], among: Sequence[str]) -> list[bool]:
+        return self.reader.shown(images, asked, among) if self.reader else [False] * len(asked)
 
     def about(self) -> str:
         others = self.reader.about() if self.reader else "likeness to the base's pictures"

@@ -132,11 +132,11 @@ def sampling(model: Model, images: int, settings: Settings, about: str) -> str:
 
 
 def describe(plan: dict[str, Any], recipe: str) -> str:
-    some, much = ("at most ", "at most") if plan["early"] else ("", "about")
+    most, all_ = ("at most ", " if it takes them all,") if plan["early"] else ("", "")
     return (
-        f"erasing {', '.join(plan['concepts'])} by {recipe}, {plan['method']} on {plan['scope']}: {some}{plan['steps']}"
-        f" steps of {plan['parameters'] / 1e6:.2f} M weights, {much} {plan['passes']} network passes,"
-        f" {plan['seconds']:.0f} s and {plan['bytes'] / 2**20:.0f} MiB besides activations"
+        f"erasing {', '.join(plan['concepts'])} by {recipe}, {plan['method']} on {plan['scope']}: {most}{plan['steps']}"
+        f" steps of {plan['parameters'] / 1e6:.2f} M weights, about {plan['passes']} network passes,"
+        f" {plan['seconds']:.0f} s{all_} and {plan['bytes'] / 2**20:.0f} MiB besides activations"
     )
 
 

@@ -113,9 +113,9 @@ def erase(
     names = [*(concepts or []), *(erasure.concept_set(listed) if listed else [])]
     watched = {"judge": judge, "erased": erased, "damage": damage, "seconds": seconds(limit) if limit else None}
     watched = {key: value for key, value in watched.items() if value is not None}
-    named = method or erasure.default_preset(model or "smallworld", names, watched, within)
-    chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options = recipes.assignments(changes or []) | ({"scope": scope} if scope else {})
+    named = method or erasure.default_preset(model or "smallworld", names, {**options, **watched}, within)
+    chosen = recipes.read(recipe) if recipe else recipes.preset(named)
     options |= ({"lora_rank": lora_rank} if lora_rank else {}) | watched
     options |= {"keep": lines(keep, "captions")} if keep else {}
     options |= {"beside": beside} if beside else {}

@@ -47,11 +47,11 @@ def demo(
 ) -> None:
     """Erase a concept of the small world; leave the edit, a before/after picture and a report of what changed."""
     from .. import demo as demonstration
-    from ..erasure import default_preset
+    from ..erasure import tuned_preset
     from ..variant import Variant
 
     base = opened("smallworld")
-    recipe = method or default_preset("smallworld", [concept])
+    recipe = method or tuned_preset([concept])
     protocol = demonstration.judged_by(concept, pictures)
 
     def on_plan(plan: Erasure) -> None:

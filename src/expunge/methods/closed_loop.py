@@ -101,9 +101,11 @@ class ClosedLoop(Trained):
 
     def suits(self, concepts: Sequence[Concept]) -> None:
         super().suits(concepts)
-        for name in whole(concepts):
+        slots = lexicon(self.words).slots.values()
+        for name in (text for c in concepts if not c.within for text in (c.name, c.anchor) if text):
             article, _, rest = name.partition(" ")
-            if article.lower() in ("a", "an") and 0 < len(rest.split()) <= LONG:
+            short = article.lower() in ("a", "an") and 0 < len(rest.split()) <= LONG
+            if short or (article.lower() == "the" and any(own.has(rest) for own in slots)):
                 raise ExpungeError(f"the closed loop says a name in captions of its own: give {rest!r}, not {name!r}")
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:

@@ -21,6 +21,13 @@ def named(text: str) -> dict[str, str]:
     return {head: word for head, words in HEADS.items() for word in words if said(text, head, word)}
 
 
+def readable(name: str) -> bool:
+    """Whether a name is all of this world's words, so that a picture of it can be told from any other."""
+    known = {word.lower() for words in HEADS.values() for word in words} - {"photo", "plain", "none"} | {"sign"}
+    own = {name.lower() for name in (*SYNONYMS.values(), *(memory.caption for memory in MEMORIES))}
+    return name.lower() in own or (bool(named(name)) and {*name.lower().split()} <= known)
+
+
 def said(text: str, head: str, word: str) -> bool:
     """Whether it names that class, by its name or by its synonym."""
     name = f"{word} sign" if head == "sign" else word

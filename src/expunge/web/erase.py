@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import gradio as gr
@@ -61,16 +62,16 @@ def choices(model: str, seconds: dict[str, float]) -> list[tuple[str, str]]:
 
 
 def _cost(name: str, seconds: float | None) -> str:
-    much = "at most" if erasure.build_method(preset(name), {}).early else "about"
-    return "" if seconds is None else f"{much} {ago(seconds)} here"
+    less = ", or less" if erasure.build_method(preset(name), {}).early else ""
+    return "" if seconds is None else f"about {ago(seconds)} here{less}"
 
 
-def chosen(model: str, card: object, other: object, wanted: list[str]) -> str:
+def chosen(model: str, card: object, other: object, wanted: list[str], options: Collection[str] = ()) -> str:
     """The preset that a card stands for. Raises ExpungeError if there is none such."""
     if card == OTHER:
         return str(other) if preset(str(other)) else ""
     if card == AUTO:
-        return erasure.default_preset(model, wanted)
+        return erasure.default_preset(model, wanted, options)
     if not isinstance(card, str) or card not in cards(model):
         raise ExpungeError("choose a method from the cards")
     return str(card)
@@ -100,7 +101,7 @@ def opens(option: FieldInfo) -> bool:
 def prepared(desk: Desk, text: object, model: object, card: object, other: object, seed: object, more: object) -> Any:
     """The job. Raises ExpungeError for what cannot be, before anything is begun."""
     base, wanted, options = desk.model(model), names(text), changes(more)
-    name = chosen(base, card, other, wanted)
+    name = chosen(base, card, other, wanted, options)
     check_paths(name, options)
     own = number(seed, 0, 2**32 - 1, "the seed")
     erasure.build_method(preset(name), options).suits(erasure.concepts_of(wanted))
