@@ -141,10 +141,18 @@ def test_neutral_guidance_is_bitwise_the_stock_pipeline(family: str) -> None:
         [SafeLatent(concepts=("red",), scale=0), Semantic(concepts=("red",), scale=0)],
     )
     with torch.no_grad():
-        plain = stock(pipeline)
+        plain, exact = stock(pipeline), wide(around(pipeline))
         for rule in neutral:
             with rule.on(pipeline):
-                assert torch.equal(plain, stock(pipeline)), rule.kind
+                found = stock(pipeline)
+            assert torch.equal(plain, found) or (not exact and torch.allclose(plain, found, atol=1e-3)), rule.kind
+
+
+def wide(model: Model) -> bool:
+    """Whether this machine computes rows of a wider call to the same bits; matrix products may depend on the size."""
+    n, generator = len(PROMPTS), torch.Generator().manual_seed(0)
+    x, c, t = model.noise(3 * n, generator), model.encode([*["red"] * n, *PROMPTS, *["red"] * n]), torch.tensor(500)
+    return torch.equal(model.predict(x, t, c)[: 2 * n], model.predict(x[: 2 * n], t, c[[*range(2 * n)]]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -317,7 +317,7 @@ def sideways(page: Any) -> int:
 
 WRONG = {
     "": "nothing to erase",
-    "car -> truck": "leave the anchor out",
+    "car -> a truck": "give 'truck', not 'a truck'",
 }
 OPTIONS = {
     "sttteps=3": "did you mean 'steps'",
