@@ -54,9 +54,9 @@ LEFT = 0.05
 LOOP = "closed loop"
 WORDS = "smallworld-object"
 """The preset for what has none of its own."""
-OLD = ("artist", "object", "sign", "two words", "memory")
+COMPARED = ("artist", "object", "sign", "two words", "memory")
 KINDS = (
-    *(replace(c, tuned=c.tuned or WORDS) for c in CASES if c.name in OLD),
+    *(replace(c, tuned=c.tuned or WORDS) for c in CASES if c.name in COMPARED),
     Case(
         "colour", ("blue",), anchor="red", tuned=WORDS,
         prompts=tuple(f"a red {thing} {at}" for thing in ("cat", "house", "boat") for at in PLACES_ELSEWHERE),

@@ -40,7 +40,10 @@ def test_the_default_preset_follows_from_model_concept_and_options(
     assert want in preset_names()
 
 
-@pytest.mark.parametrize("name", ["photo", "plain", "none", "sign", "stop", "", "red bicycle", "a cat and a fish"])
+@pytest.mark.parametrize(
+    "name",
+    ["photo", "plain", "none", "sign", "stop", "", "red bicycle", "a cat and a fish", MEMORIES[0].caption.upper()],
+)
 def test_what_no_picture_tells_is_not_read(name: str) -> None:
     assert not readable(name)
 

@@ -216,7 +216,7 @@ class Place:
 
     def _instead(self, rng: random.Random, names: Sequence[str], rest: Mapping[str, str]) -> dict[str, str]:
         """Another word where every picture shows one, if one is left: without any, the model might draw the concept all
-        the same. Where something that is said stands beside a few alone, one of these: "a grumpy" is a cat or two."""
+        the same. Where something that is said stands beside a few alone, one of these: "a grumpy" would be one."""
         slots, here = self.lexicon.slots, {*self.lexicon.known(self.lexicon.caption(rest)).values()}
         few = {w for s in rest for w in slots[s].of if not here & {*slots[s].of}}
         free = {s: [w for w in self._free(s, names) if slots[s].always or w in few] for s in self.there}

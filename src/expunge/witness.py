@@ -83,9 +83,8 @@ class Exact(Witness):
         if images.shape[-1] != SIZE:
             told = f"looks at {SIZE} × {SIZE} pixels, and this model draws {images.shape[-1]}; use --judge clip"
             raise ExpungeError(f"the small world's judge {told}")
-        wanted = named(self.names[which])
-        found = [all(verdict[head] == value for head, value in wanted.items()) for verdict in self.judge.look(images)]
-        return torch.tensor([1.0 if there else -1.0 for there in found])
+        there = self.shown(images, [(k, self.names[which]) for k in range(len(images))])
+        return torch.tensor([1.0 if seen else -1.0 for seen in there])
 
     def words(self, caption: str) -> list[str]:
         return [*expected(caption).values()]
@@ -97,7 +96,12 @@ class Exact(Witness):
     def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
         return since(self.missed, images, captions, base, whole=whole)
 
-    def shown(self, images: Tensor, asked: Sequence[tuple[int, str]], among: Sequence[str]) -> list[bool]:  # noqa: ARG002
+    def shown(
+        self,
+        images: Tensor,
+        asked: Sequence[tuple[int, str]],
+        among: Sequence[str] = (),  # noqa: ARG002
+    ) -> list[bool]:
         seen, wanted = self.judge.look(images) if asked else [], {name: named(name) for _, name in asked}
         pairs = ((seen[k], wanted[name]) for k, name in asked)
         return [bool(own) and all(verdict[head] == value for head, value in own.items()) for verdict, own in pairs]

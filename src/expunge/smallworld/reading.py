@@ -24,8 +24,8 @@ def named(text: str) -> dict[str, str]:
 def readable(name: str) -> bool:
     """Whether a name is all of this world's words, so that a picture of it can be told from any other."""
     known = {word.lower() for words in HEADS.values() for word in words} - {"photo", "plain", "none"} | {"sign"}
-    own = {name.lower() for name in (*SYNONYMS.values(), *(memory.caption for memory in MEMORIES))}
-    return name.lower() in own or (bool(named(name)) and {*name.lower().split()} <= known)
+    whole = name.lower() in SYNONYMS.values() or "memory" in named(name)
+    return whole or (bool(named(name)) and {*name.lower().split()} <= known)
 
 
 def said(text: str, head: str, word: str) -> bool:
