@@ -88,19 +88,21 @@ ERASE += [part for value in ("steps=8", "latents=4", "grid=4", "batch=2") for pa
 POOL = ["erase", "car", "a boat", "--method", "sdd-2023"]
 POOL += [p for v in ("steps=4", "trajectory=pool", "grid=4", "batch=2", "keep=[a cat]") for p in ("--set", v)]
 PRESET = ["erase", "Orsini", "--method", "smallworld-artist"]
-PRESET += [p for v in ("steps=4", "latents=4", "grid=3", "contexts=[]", "keep=[a cat]") for p in ("--set", v)]
-GENERATE = ["generate", "a red car", "a cat", "--num", "18", "--steps", "2", "--edit", "EDIT"]
-AUDIT = ["audit", "--protocol", "smallworld-objects", "--limit", "12", "--set", "steps=2", "--edit", "EDIT"]
+PRESET += [
+    p for v in ("steps=4", "latents=4", "grid=3", "batch=2", "contexts=[]", "keep=[a cat]") for p in ("--set", v)
+]
+GENERATE = ["generate", "a red car", "a cat", "--num", "17", "--steps", "1", "--edit", "EDIT"]
+AUDIT = ["audit", "--protocol", "smallworld-objects", "--limit", "12", "--set", "steps=1", "--edit", "EDIT"]
 
 SCENARIOS: dict[str, tuple[list[str], str, int]] = {
-    "erase": (ERASE, "car.safetensors", 11),
+    "erase": (ERASE, "car.safetensors", 10),
     "erase from a pool, with an average": (POOL, "pool.safetensors", 6),
-    "erase by a preset": (PRESET, "artist.safetensors", 4),
-    "generate": (GENERATE, "images", 6),
+    "erase by a preset": (PRESET, "artist.safetensors", 3),
+    "generate": (GENERATE, "images", 4),
     "audit": (AUDIT, "audit", 5),
     "export as a pipeline": (["export", "EDIT", "--format", "diffusers"], "model", 8),
-    "export as a LoRA": (["export", "EDIT", "--format", "lora", "--rank", "2"], "lora.safetensors", 8),
-    "export as a checkpoint": (["export", "EDIT", "--format", "compvis"], "checkpoint.safetensors", 8),
+    "export as a LoRA": (["export", "EDIT", "--format", "lora", "--rank", "2"], "lora.safetensors", 10),
+    "export as a checkpoint": (["export", "EDIT", "--format", "compvis"], "checkpoint.safetensors", 10),
 }
 """Arguments, --out, and how often it is killed."""
 

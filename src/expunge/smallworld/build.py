@@ -506,7 +506,7 @@ def seconds(site: Site, stages: Iterable[str]) -> float:
     return steps * _step_seconds(site) if steps else 0.0
 
 
-def _step_seconds(site: Site, steps: int = 3) -> float:
+def _step_seconds(site: Site, steps: int = 1) -> float:
     """Seconds of one training step of the denoiser, the first one left out."""
     unet, n = seeded(new_unet, site.plan.seed, "unet").to(site.device), site.plan.batch["unet"]
     unet.set_attn_processor(AttnProcessor())
