@@ -56,7 +56,8 @@ class Frames:
             raise ExpungeError(f"{self.folder} holds the frames of another run; remove it, or give another to --frames")
         write_json(head, self.about())
         if not (self.folder / name(0, len(self.prompts) - 1)).is_file():
-            self.draw(0)
+            took = self.draw(0)  # slow as every start: it does not count as one on the way
+            self._next = time.monotonic() + took * min(1.0, 1 / SHARE)
 
     def __call__(self, trainer: Trainer, _loss: float) -> None:
         if time.monotonic() < self._next or trainer.step >= trainer.options.steps:
@@ -68,10 +69,11 @@ class Frames:
     def after(self, edit: Edit, step: int) -> None:
         """The frame of the edit that there is after so many steps."""
         with edit.on(self.model):
-            self.draw(step)
+            took = self.draw(step)
+        self._next = time.monotonic() + took / SHARE
 
-    def draw(self, step: int) -> None:
-        """The pictures of the model as it is."""
+    def draw(self, step: int) -> float:
+        """The pictures of the model as it is; the seconds that they took."""
         begun = time.monotonic()
         settings, strips = Settings(steps=STEPS, cfg=self.model.cfg), []
         steering, requests = Steering.of(self.model, ()), [Request(p, s) for p in self.prompts for s in SEEDS]
@@ -80,8 +82,7 @@ class Frames:
         for i in range(len(self.prompts)):
             with whole(self.folder / name(step, i)) as temporary:
                 beside(strips[i * len(SEEDS) : (i + 1) * len(SEEDS)]).save(temporary, format="PNG")
-        end = time.monotonic()
-        self._next = end + (end - begun) / SHARE
+        return time.monotonic() - begun
 
 
 def name(step: int, i: int) -> str:
