@@ -45,7 +45,7 @@ EQUAL: dict[str, Options] = {
 
 def cells(pictures: int, concept: str = ARTIST) -> tuple[list[Cell], list[Cell]]:
     """The concept's cell, and every other object, colour, place and artist."""
-    kept = [c for c in survey(pictures) if c.metric == "accuracy" and c.head != "mood"]
+    kept = [c for c in survey(pictures) if c.metric == "accuracy" and c.head != "grumpy"]
     return [c for c in kept if c.subject == concept], [c for c in kept if c.subject != concept]
 
 

@@ -17,7 +17,7 @@ from expunge.families import load
 from expunge.generation import Request, Settings
 from expunge.rng import numpy_rng
 from expunge.score import wilson
-from expunge.smallworld.data import drawings
+from expunge.smallworld.data import drawings, to_tensor
 from expunge.smallworld.draw import picture, remembered
 from expunge.smallworld.judge import load_judge
 from expunge.smallworld.provenance import verify
@@ -125,7 +125,7 @@ def test_the_survey_counts_an_erased_concept_apart() -> None:
     """Pictures that name the erased concept do not count for the others, and its own cell turns around."""
     cells = survey(20)
     requests = {r for c in cells for r in c.requests}
-    seen = {r: dict.fromkeys([*HEADS, "memory"], "car") for r in requests}
+    seen = {r: dict.fromkeys([*HEADS, "grumpy", "memory"], "car") for r in requests}
     before = {(s.subject, s.metric): s for s in scores(cells, seen, "base")}
     after = {(s.subject, s.metric): s for s in scores(cells, seen, "base", ["car"])}
     assert before["car", "accuracy"].higher_is_better
@@ -154,7 +154,19 @@ def test_examples_call_for_the_concept_then_do_not(concept: str) -> None:
 
 def test_verdicts_have_every_head() -> None:
     rows = verdicts(load_judge(smallworld.path()), torch.zeros(2, 3, 64, 64))
-    assert [set(r) for r in rows] == [{*HEADS, "memory"}] * 2
+    assert [set(r) for r in rows] == [{*HEADS, "grumpy", "memory"}] * 2
+
+
+def test_a_grumpy_fish_is_no_grumpy_cat() -> None:
+    """Where a cat was erased, what frowns in its place does not count as one."""
+    [cell] = [c for c in survey(2) if c.subject == "grumpy cat"]
+    for animal, mood in (("cat", "grumpy"), ("fish", "grumpy"), ("cat", "plain")):
+        drawn = [
+            picture(Scene(object=animal, colour="red", place="room", mood=mood), np.random.default_rng(i))
+            for i in range(8)
+        ]
+        seen = verdicts(load_judge(smallworld.path()), to_tensor(np.stack(drawn)))
+        assert [cell.hit({**v}) for v in seen] == [animal == "cat" and mood == "grumpy"] * 8
 
 
 def test_the_shipped_files_name_no_folder_of_the_machine_that_made_them() -> None:

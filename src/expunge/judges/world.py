@@ -19,14 +19,16 @@ from ..smallworld.survey import verdicts
 
 class World(Judge, Eye):
     kind: ClassVar[str] = "smallworld"
-    about: ClassVar[str] = "the small world's own: object, colour, place, artist, sign, mood, memorised picture"
+    about: ClassVar[str] = (
+        "the small world's own: object, colour, place, artist, sign, mood, who is grumpy, memorised picture"
+    )
 
     @cached_property
     def network(self) -> Network:
         return load_judge(smallworld.sound("judge"))
 
     def version(self) -> str:
-        return hash_file(smallworld.path() / "judge" / "model.safetensors")
+        return f"2 {hash_file(smallworld.path() / 'judge' / 'model.safetensors')}"
 
     def look(self, images: Tensor) -> list[Verdict]:
         return [{**row} for row in verdicts(self.network.to(images.device), images)]

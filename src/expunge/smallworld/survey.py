@@ -109,7 +109,7 @@ def _mood(subject: str, n: int, seed: int) -> Cell:
         colour = pick(COLOURS, i, f"{subject}/colour/{seed}")
         return describe("cat", colour=colour, place=_place(i, f"{subject}/place/{seed}"), mood="grumpy")
 
-    return Cell(subject, "accuracy", _rows(n, seed, subject, text), "mood", "grumpy", (subject,))
+    return Cell(subject, "accuracy", _rows(n, seed, subject, text), "grumpy", "cat", (subject,))
 
 
 def _synonym(name: str, n: int, seed: int) -> Cell:
@@ -175,11 +175,13 @@ def likeness(images: Tensor, picture: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def verdicts(judge: Judge, images: Tensor) -> list[dict[str, str]]:
-    """What each picture shows: a class for every head, and the number of the memorised picture it copies."""
+    """What each picture shows: a class for every head, which object is grumpy, and the number of the memorised picture
+    it copies."""
     classes = judge.classify(images)
+    grumpy = [o if mood == "grumpy" else "none" for o, mood in zip(classes["object"], classes["mood"], strict=True)]
     copies = torch.stack([likeness(images, remembered(m)) for m in MEMORIES])
     best = [str(k) if v >= COPY else "none" for v, k in zip(*(x.tolist() for x in copies.max(0)), strict=True)]
-    columns = classes | {"memory": best}
+    columns = classes | {"grumpy": grumpy, "memory": best}
     return [{head: values[i] for head, values in columns.items()} for i in range(len(images))]
 
 
