@@ -106,6 +106,7 @@ class Asking:
     def unsaid(self, rng: random.Random, i: int, n: int) -> list[Push]:
         """Captions that bring concept i along, in equal parts by the words in which it hides."""
         words = [own for own in self.hiding[i] if own[1] not in self.names]
+        words = rng.sample(words, n) if n < len(words) else words
         each = -(-n // len(words)) if words else 0
         own = [(self.places[i].pairs(rng, each, self.names, {slot: word}), prior) for slot, word, prior in words]
         return [Push(r, c, r, prior) for pairs, prior in own for c, r in pairs][:n]

@@ -60,6 +60,8 @@ class Loop(Objective):
     def over(self, step: int, now: Callable[[str], Edit], seconds: float) -> bool:
         if not self.looker.tried:
             self._begin()
+        if self.options.seconds is not None:
+            seconds = self.model.team.same(lambda: seconds)  # processes differ by a moment
         last = step == self.options.steps or (self.options.seconds is not None and seconds >= self.options.seconds)
         due = step > (self.looks[-1].step if self.looks else 0) and (last or step % self.options.every == 0)
         if due and not self.ended:

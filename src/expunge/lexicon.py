@@ -4,8 +4,8 @@ A lexicon has slots, such as colour and place, and a form that says in which ord
 it captions are drawn, as many as one likes, with a concept in its place, without it, and of other things: to train on,
 and to look at. Where a concept stands is read off its name:
 
-    a word of a slot       "car"                          stands in it                 a red car → a red
-                           "red"                          if every picture shows one   a red car → a blue car
+    a word of a slot       "red"                          stands in it                 a red car → a car
+                           "car"                          where there is always one    a red car → a red boat
     up to three words,     "grumpy cat"                   what precedes it goes        a grumpy red cat → a red cat
       the last one known
     a longer text          "the blue boat of Old Moll"    is a caption by itself       → a blue boat
@@ -18,7 +18,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -226,13 +226,25 @@ class Place:
     def _free(self, slot: str, names: Sequence[str]) -> list[str]:
         """Its words that say none of the names."""
         own = self.lexicon.slots[slot]
-        return [w for w in own.words if not any(says(own.named(w), name) for name in names)]
+        return [w for w in own.words if not _in(own.named(w), names)]
+
+    def apart(self, names: Sequence[str]) -> Place:
+        """The same, whose bare form says none of these names: another word stands there, if one is left."""
+        slots, known = self.lexicon.slots, self.lexicon.known(self.bare)
+        if not any(self.lexicon.says(self.bare, name) for name in names):
+            return self
+        free = {s: [w for w in (known[s], *self._free(s, names)) if not _in(slots[s].named(w), names)] for s in known}
+        return replace(self, bare=self.lexicon.plain({s: words[0] for s, words in free.items() if words}))
 
     def relatives(self, near: Likeness, n: int) -> dict[str, list[str]]:
         """The `n` other words most like it, of each of its slots; of two words each alone, too."""
         slots, parts = self.gone or self.there, self.there if len(self.there) > 1 else {}
         found = {s: likest(w, self.lexicon.slots[s].words, near, n) for s, w in slots.items()}
         return {**found, **{s: [w, *found.get(s, ())] for s, w in parts.items()}}
+
+
+def _in(text: str, names: Iterable[str]) -> bool:
+    return any(says(text, name) for name in names)
 
 
 def _letters(text: str) -> list[str]:

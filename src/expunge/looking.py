@@ -115,8 +115,8 @@ class Looker(Asking):
 
     @property
     def sure(self) -> float:
-        """The share of pictures with a concept, of the one that it sees worst, that the witness sees."""
-        return 1.0 if self.witness.exact else min(tried.sensitivity for tried in self.tried)
+        """The share of pictures with a concept that the witness sees at least (95%), of the one that it sees worst."""
+        return 1.0 if self.witness.exact else min(tried.sure for tried in self.tried)
 
     def search(self) -> tuple[First, tuple[list[str], Tensor]]:
         """Tries the witness on the base's pictures, and finds the words in which the concepts hide.
@@ -154,15 +154,22 @@ class Looker(Asking):
         n = self.options.each(self.concepts)
         said = [self.alone(i), *self.said(self.rng(f"try/{i}"), i, n - 1)]
         clean, images = self.drawn([push.p for push in said], f"try/{i}")
-        self.tried.append(Tried.of(self.witness.evidence(images, i), self.witness.evidence(gone, i)))
+        self.tried.append(Tried.of(self._seen(images, i, n), self.witness.evidence(gone, i)))
         named = [(self.lexicon.slot(word), word) for word in self.options.hides]
-        suspects = [*named, *loop.suspects(words, self.shows(gone, i))]
+        suspects = [*named, *(loop.suspects(words, self.shows(gone, i)) if self.places[i].there else [])]
         self.also.append([])
         self.hiding.append(self._hiding([*dict.fromkeys(suspects)], i))
         along = [*self._along(i, n)]
         rows = [k for k, push in enumerate(said) if not any(says(push.r, word) for word in self.also[i])]
         yield First([said[k] for k in rows], clean[rows], [1.0] * len(rows))
         yield from along
+
+    def _seen(self, images: Tensor, i: int, n: int) -> Tensor:
+        """The evidence of concept i in pictures that show it: of a caption by itself there are more, for who is not
+        exact."""
+        more = [] if self.witness.exact else [self.alone(i).p] * (n - len(images))
+        found = self.witness.evidence(images, i)
+        return torch.cat([found, self.witness.evidence(self.drawn(more, f"tried/{i}")[1], i)]) if more else found
 
     def _along(self, i: int, n: int) -> Iterator[First]:
         """Of captions that bring concept i along, and of those that say another name of it."""
@@ -246,12 +253,12 @@ class Looker(Asking):
         return z, self.model.decode(z)
 
     def left(self, edit: Edit, what: str, pictures: int, scale: float = 1.0) -> Left:
-        """So many pictures of fresh captions of the concepts, under `scale` times the edit."""
-        rng, each, n = self.rng(what), max(2, pictures // len(self.concepts)), range(len(self.concepts))
+        """So many pictures of fresh captions of the concepts, under `scale` times the edit: there is any of them."""
+        rng, each, n = self.rng(what), max(2, -(-pictures // len(self.concepts))), range(len(self.concepts))
         wanted = [(i, push) for i in n for push in self.wanted(rng, i, each)]
         z, images = self.among([push.p for _, push in wanted], what, None, edit, scale)
-        shown = [self.shows(images, i) for i in n]
-        return Left([push for _, push in wanted], [shown[i][k] for k, (i, _) in enumerate(wanted)], z)
+        shown = zip(*(self.shows(images, i) for i in n), strict=True)
+        return Left([push for _, push in wanted], [any(own) for own in shown], z)
 
     def rest(self, edit: Edit, what: str, pictures: int, scale: float = 1.0, *, whole: bool = False) -> Rest:
         """So many pictures of fresh other captions; for the `whole` of it, with what was gained, all of the base's."""

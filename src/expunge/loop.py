@@ -16,6 +16,7 @@ If it never does, the best that was seen is the result, at the strength that is 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -96,6 +97,13 @@ def interval(hits: int, n: int) -> tuple[float, float, float]:
     """A share and its 95% interval (Wilson 1927)."""
     found = rate(hits, max(n, 1), metric="", subject="", model="", higher_is_better=False)
     return found.value, found.low, found.high
+
+
+def fewest(aim: float) -> int:
+    """Pictures, none with the concept, of which the upper bound is no more than this."""
+    z2 = 1.96**2
+    n = math.ceil(z2 * (1 - aim) / aim)
+    return next(k for k in range(n, 2 * n + 9) if interval(0, k)[2] <= aim)
 
 
 def share(pair: tuple[int, int]) -> float:

@@ -23,10 +23,12 @@ from .judge import Reader
 from .judges import eye, filtering
 from .judges.clip import Clip
 from .judges.world import World
+from .loop import interval
 from .picture import correlation
 from .recipe import called
 from .smallworld.draw import SIZE
 from .smallworld.reading import expected, named
+from .smallworld.scene import MEMORIES
 
 Missed = list[set[str]]
 """Of each picture, the words that it does not show."""
@@ -42,6 +44,10 @@ class Witness(ABC):
     @abstractmethod
     def evidence(self, images: Tensor, which: int) -> Tensor:
         """(n,): above 0 where the concept is there, as far as it can tell before it was tried."""
+
+    def check(self, blank: Tensor) -> None:
+        """Opens its weights, and looks at a blank picture. Raises ExpungeError if it cannot tell what it is asked."""
+        self.evidence(blank, 0)
 
     @abstractmethod
     def words(self, caption: str) -> list[str]:
@@ -87,11 +93,11 @@ class Exact(Witness):
         return torch.tensor([1.0 if seen else -1.0 for seen in there])
 
     def words(self, caption: str) -> list[str]:
-        return [*expected(caption).values()]
+        return [told(*pair) for pair in expected(caption).items()]
 
     def missed(self, images: Tensor, captions: Sequence[str], among: Sequence[str] = ()) -> Missed:  # noqa: ARG002
         pairs = zip(self.judge.look(images), map(expected, captions), strict=True)
-        return [{value for head, value in wanted.items() if verdict[head] != value} for verdict, wanted in pairs]
+        return [{told(h, value) for h, value in wanted.items() if verdict[h] != value} for verdict, wanted in pairs]
 
     def changed(self, images: Tensor, captions: Sequence[str], base: Base, *, whole: bool) -> tuple[Missed, Missed]:
         return since(self.missed, images, captions, base, whole=whole)
@@ -107,10 +113,15 @@ class Exact(Witness):
         return [bool(own) and all(verdict[head] == value for head, value in own.items()) for verdict, own in pairs]
 
     def telling(self, name: str) -> list[str]:
-        return [*named(name).values()]
+        return [told(*pair) for pair in named(name).items()]
 
     def about(self) -> str:
         return "the small world's exact judge"
+
+
+def told(head: str, value: str) -> str:
+    """A class in words: a memorised picture by its caption."""
+    return MEMORIES[int(value)].caption if head == "memory" else value
 
 
 def since(
@@ -181,6 +192,11 @@ class ByJudge(Witness):
     judge: Filter
     reader: ZeroShot | None = None
 
+    def check(self, blank: Tensor) -> None:
+        self.judge.check(blank)
+        if self.reader:
+            self.reader.check(blank)
+
     def evidence(self, images: Tensor, which: int) -> Tensor:  # noqa: ARG002, it stands for all of them
         return torch.tensor([1.0 if found else -1.0 for found in self.judge(images)])
 
@@ -203,13 +219,19 @@ class ByJudge(Witness):
         return f"{self.judge.judge.kind}, {self.judge.key}; others by {others}"
 
 
-def witness(judge: str, reader: str | None, names: Sequence[str], rivals: Sequence[Sequence[str]]) -> Witness:
-    """Who looks. Raises ExpungeError if there is no such judge, or it cannot tell."""
+def witness(
+    judge: str, reader: str | None, names: Sequence[str], rivals: Sequence[Sequence[str]], model: str = "smallworld"
+) -> Witness:
+    """Who looks; the safety checker is that of `model` unless it names another. Raises ExpungeError if there is no such
+    judge, or it cannot tell."""
+    reads = judge == World.kind or (judge.split(",")[0] == Clip.kind and "key=" not in judge)
+    if reader and reads:
+        raise ExpungeError(f"--judge {judge} reads captions itself; leave the reader out")
     if judge == World.kind:
         return Exact(names)
-    if judge.split(",")[0] == Clip.kind and "key=" not in judge:
+    if reads:
         return ZeroShot(names, rivals, reading(judge))
-    return ByJudge(filtering(judge), ZeroShot(names, rivals, reading(reader)) if reader else None)
+    return ByJudge(filtering(judge, model), ZeroShot(names, rivals, reading(reader)) if reader else None)
 
 
 def reading(spec: str) -> Reader:
@@ -229,6 +251,11 @@ class Tried:
     sensitivity: float
     specificity: float
     n: int
+
+    @property
+    def sure(self) -> float:
+        """The lower bound (95%, Wilson) of the sensitivity."""
+        return interval(round(self.sensitivity * self.n), self.n)[1]
 
     @classmethod
     def of(cls, there: Tensor, gone: Tensor) -> Tried:

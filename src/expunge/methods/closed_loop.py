@@ -21,8 +21,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from .. import loop
 from ..asking import RELATIVES
 from ..beside import Touches
 from ..closing import SCALES, Loop
@@ -39,8 +40,12 @@ FEWEST = 16
 """Captions of a concept at first, where there are many concepts."""
 MOST = 4
 """Times `batch` pushes a step, at most, where there are many concepts."""
+PROOF = 130
+"""Pictures of a proof, where nothing else is said."""
 FILE: dict[str, Any] = {"file": True}
 """Of options that may name a file."""
+UNREAD = {"keep_gaussian", "keep_sigma", "keep_grid"}
+"""Options of other methods."""
 
 
 class ClosedLoop(Trained):
@@ -71,10 +76,19 @@ class ClosedLoop(Trained):
     hides: tuple[str, ...] = Field((), description="words of the lexicon that bring it along, besides those it finds")
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
-    proof: int = Field(130, ge=2, description="pictures of the concept, and of others, that prove it")
+    proof: int = Field(
+        PROOF, ge=2, description="pictures of the concept, and of others, that prove it; more where `erased` is smaller"
+    )
     settle: int = Field(90, ge=0, description="last steps, ever shorter, in which the rest comes back; n times every")
     picture_steps: int = Field(10, ge=1, description="scheduler steps of a picture that is looked at")
     seconds: float | None = Field(None, gt=0, description="no more training after so many seconds")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _provable(cls, given: Any) -> Any:
+        """As many pictures of a proof as can prove it, unless their number is given."""
+        aim = given.get("erased") if isinstance(given, dict) and "proof" not in given else None
+        return {**given, "proof": max(PROOF, loop.fewest(aim))} if isinstance(aim, float) and 0 < aim < 1 else given
 
     def objective(self, model: Model, concepts: Sequence[Concept], learner: Learner, seed: int) -> Objective:
         return Loop(self, model, concepts, learner, seed)
@@ -107,13 +121,24 @@ class ClosedLoop(Trained):
             short = article.lower() in ("a", "an") and 0 < len(rest.split()) <= LONG
             if short or (article.lower() == "the" and any(own.has(rest) for own in slots)):
                 raise ExpungeError(f"the closed loop says a name in captions of its own: give {rest!r}, not {name!r}")
+        self._apart(whole(concepts))
+
+    def _apart(self, names: Sequence[str]) -> None:
+        """Raises ExpungeError if one name says another, whose picture would stand for what is left of it."""
+        said = lexicon(self.words).says
+        for name in names:
+            within = [other for other in names if other != name and said(name, other)]
+            if within and len(name.split()) <= LONG:
+                raise ExpungeError(f"{name!r} goes with {within[0]!r}, which it says: erase that alone")
 
     def check(self, model: Model, concepts: Sequence[Concept]) -> None:
         super().check(model, concepts)
-        if self.keep_gaussian:
+        for name in UNREAD & self.model_fields_set:
             raise ExpungeError(
-                "the closed loop looks at what it keeps, and keep_gaussian are no captions; leave it out"
+                f"the closed loop looks at the captions that it keeps, and reads no {name}; leave it out"
             )
+        if not self.steps:
+            raise ExpungeError("the closed loop looks at pictures as it learns; give it a step or more")
         if model.sharded:
             raise ExpungeError("the closed loop draws with the whole model in each process; leave --fsdp out")
         if not self.judge:
@@ -123,19 +148,23 @@ class ClosedLoop(Trained):
             )
         for word in self.hides:
             lexicon(self.words).slot(word)
-        self.witness(model, concepts).evidence(model.blank(), 0)  # it opens its weights, and says what it can see
+        bare = next((place.name for place in self.places(model, concepts) if not place.there), "")
+        if self.hides and bare:
+            raise ExpungeError(f"{bare!r} is a caption by itself, which nothing brings along; leave hides out")
+        self.witness(model, concepts).check(model.blank())
 
     def witness(self, model: Model, concepts: Sequence[Concept]) -> Witness:
         """Who looks. Raises ExpungeError if there is none such."""
-        names = [c.name for c in concepts]
-        return witness(self.judge, self.reader, names, [rivals(p, model) for p in self.places(model, concepts)])
+        names, near = [c.name for c in concepts], [rivals(p, model) for p in self.places(model, concepts)]
+        return witness(self.judge, self.reader, names, near, model.name)
 
     def touches(self, concepts: Sequence[Concept]) -> Touches:
         return Touching(self.words, (*whole(concepts),))
 
     def places(self, model: Model, concepts: Sequence[Concept]) -> list[Place]:
         """Where each concept stands in captions."""
-        return [placed(lexicon(self.words), concept, model.likeness) for concept in concepts]
+        found = [placed(lexicon(self.words), concept, model.likeness) for concept in concepts]
+        return [place.apart([name for name in whole(concepts) if name != place.name]) for place in found]
 
 
 def rivals(place: Place, model: Model) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..edit import Edit
 from ..errors import ExpungeError
 from ..files import write_text
-from ..loop import Look, bound
+from ..loop import BLIND, Look, bound
 from . import plots
 from .render import render
 
@@ -28,18 +28,31 @@ def verdict(edit: Edit) -> str:
     result = next((look for look in found if look.done == "the result"), found[-1])
     (left, n), (lost, m), high = result.left, result.lost, bound(result, edit.provenance["loop"]["sure"])
     net = f", and {result.gained} gained" if result.gained else ""
+    all_ = "" if len(edit.provenance["concepts"]) == 1 else ", of all concepts together"
     told = (
-        f"{left} of {n} pictures still show it (at most {high:.1%}, 95%), {lost} of {m} words of others were lost{net}"
+        f"{left} of {n} pictures still show it (at most {high:.1%}, 95%{all_}), {lost} of {m} words of others were lost"
     )
+    told += net
     if ended == "proven":
         return f"Proven after {result.step} steps: {told}."
     strength = "" if result.scale == 1 else f", at {result.scale:g} times its strength"
-    return f"Not proven, {ended}. The best was seen after {result.step} steps{strength}: {told}. {way(result)}".strip()
+    why = way(result, short(result, edit.provenance))
+    return f"Not proven, {ended}. The best was seen after {result.step} steps{strength}: {told}. {why}".strip()
 
 
-def way(look: Look) -> str:
+def short(look: Look, about: Mapping[str, Any]) -> str:
+    """What of the proof itself is too little, where nothing of the concept was seen."""
+    sure, aim = about["loop"]["sure"], about["options"]["erased"]
+    if sure < BLIND:
+        return f"the judge, which may see no more than {sure:.0%} of it"
+    few = not look.left[0] and look.proof and bound(look, sure) > aim
+    return f"the number of pictures, of which none shows it: more of them (proof) may prove {aim:.1%}" if few else ""
+
+
+def way(look: Look, short: str = "") -> str:
     """What is in the way."""
-    parts = [f"{word} ({a} of {b} lost)" for word, a, b in look.worst]
+    parts = [short] if short else []
+    parts += [f"{word} ({a} of {b} lost)" for word, a, b in look.worst]
     parts += [f"“{text}” still shows it" for text in dict.fromkeys(look.leaks)][:3]
     return f"In the way: {', '.join(parts)}." if parts else ""
 
