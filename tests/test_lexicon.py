@@ -95,10 +95,10 @@ def test_a_name_may_be_spelt_in_capitals(name: str, seed: int) -> None:
 
 def test_another_word_is_none_that_is_erased_too() -> None:
     """And where none is left, it is left out."""
-    place = placed(WORLD, Concept(name="red"), alike)
-    found = {expected(gone).get("colour") for _, gone in place.pairs(random.Random(0), 40, ["red", "blue", "white"])}
-    assert found == {"yellow", "green", "purple"}
-    assert {expected(gone).get("colour") for _, gone in place.pairs(random.Random(0), 9, COLOURS)} == {None}
+    place = placed(WORLD, Concept(name="city"), alike)
+    found = {expected(gone).get("place") for _, gone in place.pairs(random.Random(0), 40, ["city", "forest", "room"])}
+    assert found == {"beach", "mountains"}
+    assert {expected(gone).get("place") for _, gone in place.pairs(random.Random(0), 9, PLACES)} == {None}
 
 
 @pytest.mark.parametrize(
