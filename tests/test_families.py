@@ -243,7 +243,7 @@ def test_ablation_draws_the_concept_to_its_anchor(model: Model) -> None:
 
 
 SMALL: dict[str, Any] = {
-    "steps": 1, "grid": 2, "batch": 2, "images": 2, "latents": 2, "warmup": 0, "keep_grid": 2, "keep": (),
+    "steps": 1, "grid": 2, "batch": 2, "images": 2, "latents": 2, "warmup": 0, "keep": (),
     "contexts": (), "implied": (), **watched(METHODS["closed-loop"]),
 }  # fmt: skip
 
