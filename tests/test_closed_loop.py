@@ -665,7 +665,6 @@ def test_it_keeps_what_it_can_look_at(tiny: TinyModel, name: str) -> None:
         ({"judge": "smallworld,key=object,above=0.5"}, CAR, "is a text: use equals"),
         ({"judge": "clip", "reader": "clip"}, CAR, "reads captions itself; leave the reader out"),
         ({"judge": "smallworld,key=sign,equals=stop", "reader": "clip,model=./none"}, CAR, "cannot open the CLIP"),
-        ({"judge": "clip", "steps": 0}, CAR, "give it a step or more"),
         (
             {"judge": "clip", "hides": ["city"]},
             [Concept(name="the blue boat of Captain Moll")],

@@ -55,7 +55,7 @@ fuzz = settings(
     max_examples=USUAL.max_examples // 2,
     derandomize=USUAL.max_examples <= 100,
     database=None,
-    deadline=5000,
+    deadline=10_000,
     suppress_health_check=[*HealthCheck],
 )
 pytestmark = pytest.mark.timeout(USUAL.max_examples + 20)

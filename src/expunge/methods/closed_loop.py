@@ -137,8 +137,6 @@ class ClosedLoop(Trained):
             raise ExpungeError(
                 f"the closed loop looks at the captions that it keeps, and reads no {name}; leave it out"
             )
-        if not self.steps:
-            raise ExpungeError("the closed loop looks at pictures as it learns; give it a step or more")
         if model.sharded:
             raise ExpungeError("the closed loop draws with the whole model in each process; leave --fsdp out")
         if not self.judge:
