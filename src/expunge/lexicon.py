@@ -52,7 +52,7 @@ class Slot(BaseModel):
     says: tuple[str, ...] = Field(("{}",), min_length=1, description="how a caption says a word of it, one at random")
     own: dict[str, str] = Field({}, description="how it says these words instead")
     of: tuple[str, ...] = Field((), description="words beside which alone it stands")
-    always: bool = Field(False, description="whether every picture shows one of its words, said or not")
+    always: bool = Field(False, description="whether another of its words takes a concept's place")
 
     @model_validator(mode="after")
     def _marked(self) -> Slot:
@@ -215,7 +215,7 @@ class Place:
         return said, unsaid
 
     def _instead(self, rng: random.Random, names: Sequence[str], rest: Mapping[str, str]) -> dict[str, str]:
-        """Another word where every picture shows one, if one is left: without any, the model might draw the concept all
+        """Another word where there is always one, if one is left: without any, the model might draw the concept all
         the same. Where something that is said stands beside a few alone, one of these: "a grumpy" would be one."""
         slots, here = self.lexicon.slots, {*self.lexicon.known(self.lexicon.caption(rest)).values()}
         few = {w for s in rest for w in slots[s].of if not here & {*slots[s].of}}

@@ -49,9 +49,9 @@ def short(look: Look, about: Mapping[str, Any]) -> str:
     return f"the number of pictures, of which none shows it: more of them (proof) may prove {aim:.1%}" if few else ""
 
 
-def way(look: Look, short: str = "") -> str:
+def way(look: Look, first: str = "") -> str:
     """What is in the way."""
-    parts = [short] if short else []
+    parts = [first] if first else []
     parts += [f"{word} ({a} of {b} lost)" for word, a, b in look.worst]
     parts += [f"“{text}” still shows it" for text in dict.fromkeys(look.leaks)][:3]
     return f"In the way: {', '.join(parts)}." if parts else ""
