@@ -80,6 +80,7 @@ CASES = [
     Case("judge of a loop that is none", "erase car --judge nothing", "unknown judge 'nothing'"),
     Case("judge without a loop", "erase car --method esd-x --judge clip", "and esd looks at nothing"),
     Case("report without a loop", f"{ERASE} --report loop.html", "esd looks at nothing"),
+    Case("report of no step", "erase car --set steps=0 --report loop.html", "no step is looked at; leave steps=0"),
     Case("concept that the judge cannot see", "erase violence --judge smallworld", "use --judge clip"),
     Case("lexicon that is none", "erase car --judge clip --set words=nope", "unknown lexicon 'nope'"),
     Case("captions to keep that are not there", "erase car --keep none.txt", "cannot read captions from none.txt"),

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..edit import Edit
     from ..filter import Filter
     from ..generation import Request, Settings
+    from ..method import Method
     from ..model import Model
 
 
@@ -143,12 +144,8 @@ def erase(
         check_writable(picture)
     if frames:
         check_writable(frames / "frames.json")
-    if report and built.kind != "closed-loop":
-        raise ExpungeError(
-            f"--report tells what a closed loop saw; {built.kind} looks at nothing: give --judge, or audit"
-        )
     if report:
-        check_writable(report)
+        check_report(built, report)
     told = trackers(report_to or [], out)
     team = erasure.counted(place(device), processes)
     if frames and (fsdp or team.size > 1):
@@ -169,6 +166,19 @@ def erase(
         cost = edit.provenance["cost"]
         spent = f"{cost['passes']} network passes in {cost['calls']} calls, {cost['seconds']:.0f} s"
         print(f"{out}  ({spent}, hash {edit.hash[:12]})")
+
+
+def check_report(method: Method, file: Path) -> None:
+    """Raises ExpungeError if the method will have nothing to tell, or the file cannot be written."""
+    from ..files import check_writable
+
+    if method.kind != "closed-loop":
+        raise ExpungeError(
+            f"--report tells what a closed loop saw; {method.kind} looks at nothing: give --judge, or audit"
+        )
+    if not getattr(method, "steps", 0):
+        raise ExpungeError("--report tells what a closed loop saw, and no step is looked at; leave steps=0 or it out")
+    check_writable(file)
 
 
 def reported(model: Model, edit: Edit, prompts: Sequence[str], file: Path) -> None:
