@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
+# Set to nothing: a module that is imported is compiled once, and pip need not compile all that nobody imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint format clean
 .DEFAULT_GOAL := demo
@@ -9,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: .venv/ready

@@ -31,7 +31,7 @@ from expunge.variant import BASE, Variant, combined
 LIMIT = 100
 Audited = tuple[Path, dict[str, dict[str, float]]]
 """The folder, and the values by row and number."""
-SMALL = {"steps": 6, "metrics.0.rounds": 6}
+SMALL = {"steps": 4, "metrics.0.rounds": 6}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_an_erasure_is_told_from_a_wreck(audited: Audited) -> None:
     base, edit, wreck = values["base"], values["no-car"], values["broken"]
     assert edit["car/accuracy"] < base["car/accuracy"] - 0.5
     assert edit["tree/accuracy"] >= base["tree/accuracy"] - 0.2 > wreck["tree/accuracy"]
-    assert edit["kept/lost"] < 0.3 < 0.9 < wreck["kept/lost"]
+    assert edit["kept/lost"] < 0.3 < 0.75 < wreck["kept/lost"]
     assert edit["kept/fid"] < wreck["kept/fid"] / 3
     assert edit["kept/clip-score"] > wreck["kept/clip-score"] + 0.1
 
@@ -94,7 +94,7 @@ def test_the_file_says_where_all_of_it_comes_from(audited: Audited, erased: Edit
     found = json.loads((out / "scores.json").read_text())
     assert found["rows"][1]["edits"][0]["hash"] == erased.hash
     assert found["judges"]["smallworld"]["version"] and found["model"]["hash"] and found["erased"] == ["car"]
-    assert found["protocol"]["version"] == 1 and found["settings"]["steps"] == 6
+    assert found["protocol"]["version"] == 1 and found["settings"]["steps"] == 4
     assert all(s["low"] <= s["value"] <= s["high"] and s["n"] > 0 for s in found["scores"])
     car = next(s for s in found["scores"] if s["model"] == "no-car" and s["subject"] == "car")
     assert car["role"] == "erased" and car["change"]["high"] < 0 and not car["higher_is_better"]
@@ -112,7 +112,7 @@ def test_a_second_audit_looks_at_nothing_twice(world: Model, erased: Edit, audit
     ]
 
 
-COMMAND = ["audit", "--limit", "36", "--set", "steps=2", "--precision", "fp32", "--out"]
+COMMAND = ["audit", "--limit", "36", "--set", "steps=2", "--set", "metrics.0.rounds=6", "--precision", "fp32", "--out"]
 
 
 def scores(out: Path) -> object:
@@ -183,13 +183,13 @@ def test_each_row_is_judged_by_what_it_erases(world: Model, tmp_path: Path) -> N
         Variant("no car", guidance=(SafeLatent.max("car"),)),
         Variant("no Devi", guidance=(SafeLatent.max("Devi"),)),
     ]
-    asked = plan(changed(protocol("smallworld-objects"), None, {"steps": 1, "metrics": []}), world, rows, limit=200)
+    asked = plan(changed(protocol("smallworld-objects"), None, {"steps": 1, "metrics": []}), world, rows, limit=100)
     by = {(r.score.model, r.score.subject, r.score.metric): r for r in run(asked, world, tmp_path)}
     cars = next(c for c in asked.cells if c.subject == "car").requests
     assert by["no car", "car", "accuracy"].role == "erased" and by["no Devi", "car", "accuracy"].role == "kept"
     assert by["no car", "car", "accuracy"].score.n == len(cars)
     assert by["no Devi", "car", "accuracy"].score.n == sum("Devi" not in r.prompt for r in cars) < len(cars)
-    assert by["no car", "all", "not collapsed"].score.n == 200, "what is about everything looks at everything"
+    assert by["no car", "all", "not collapsed"].score.n == 100, "what is about everything looks at everything"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The one command that rebuilds the world, at half a thousandth of its length."""
+"""The one command that rebuilds the world, at a few steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from expunge.smallworld.provenance import verify
 
 
 def command(out: Path, *more: str) -> list[str]:
-    return ["world", "build", "--out", str(out), "--scale", "0.0005", *more]
+    return ["world", "build", "--out", str(out), "--scale", "0.0002", *more]
 
 
 def build(out: Path, *more: str) -> int:

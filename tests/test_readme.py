@@ -52,8 +52,8 @@ def shortened(recipe: Recipe, changes: Mapping[str, Any]) -> Method:
     method = build_method(recipe, changes)
     if not isinstance(method, Trained):
         return method
-    few = {"steps": 6, "every": 6, "search": 4, "captions": 4, "look": 4, "proof": 8, "picture_steps": 2}
-    few |= {"keep_neighbours": 2}
+    few = {"steps": 4, "every": 4, "search": 4, "captions": 4, "look": 4, "proof": 8, "picture_steps": 2}
+    few |= {"keep_neighbours": 2, "latents": 4, "images": 4, "grid": 6}
     return method.model_copy(update={k: min(getattr(method, k), n) for k, n in few.items() if hasattr(method, k)})
 
 
@@ -63,7 +63,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def short(*given: Any) -> Any:
         model, prompts, steering, rngs, settings, *scale = given
-        return rollout(model, prompts, steering, rngs, replace(settings, steps=min(settings.steps, 5)), *scale)
+        return rollout(model, prompts, steering, rngs, replace(settings, steps=min(settings.steps, 2)), *scale)
 
     monkeypatch.setattr(erasure, "build_method", shortened)
     monkeypatch.setattr(generation, "rollout", short)

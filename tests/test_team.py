@@ -62,7 +62,7 @@ def test_one_process_is_a_team_of_one() -> None:
 def test_a_run_of_two_is_stopped_and_goes_on_alone(tmp_path: Path) -> None:
     """By the same command; the number of processes is said, and snapshots do not depend on it."""
     out, log = tmp_path / "edit.safetensors", tmp_path / "log.txt"
-    options = ["--method", "esd-x", "--set", "steps=30", "--set", "latents=4", "--precision", "fp32"]
+    options = ["--method", "esd-x", "--set", "steps=16", "--set", "latents=4", "--precision", "fp32"]
     command = [*TORCHRUN, "-m", "expunge", "erase", "car", *options, "--processes", "2", "--out", str(out)]
     with log.open("w") as told:
         process = subprocess.Popen(command, stdout=told, stderr=told)

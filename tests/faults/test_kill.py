@@ -95,14 +95,14 @@ GENERATE = ["generate", "a red car", "a cat", "--num", "17", "--steps", "1", "--
 AUDIT = ["audit", "--protocol", "smallworld-objects", "--limit", "12", "--set", "steps=1", "--edit", "EDIT"]
 
 SCENARIOS: dict[str, tuple[list[str], str, int]] = {
-    "erase": (ERASE, "car.safetensors", 10),
-    "erase from a pool, with an average": (POOL, "pool.safetensors", 6),
+    "erase": (ERASE, "car.safetensors", 5),
+    "erase from a pool, with an average": (POOL, "pool.safetensors", 4),
     "erase by a preset": (PRESET, "artist.safetensors", 3),
-    "generate": (GENERATE, "images", 4),
-    "audit": (AUDIT, "audit", 5),
+    "generate": (GENERATE, "images", 3),
+    "audit": (AUDIT, "audit", 4),
     "export as a pipeline": (["export", "EDIT", "--format", "diffusers"], "model", 8),
-    "export as a LoRA": (["export", "EDIT", "--format", "lora", "--rank", "2"], "lora.safetensors", 10),
-    "export as a checkpoint": (["export", "EDIT", "--format", "compvis"], "checkpoint.safetensors", 10),
+    "export as a LoRA": (["export", "EDIT", "--format", "lora", "--rank", "2"], "lora.safetensors", 13),
+    "export as a checkpoint": (["export", "EDIT", "--format", "compvis"], "checkpoint.safetensors", 13),
 }
 """Arguments, --out, and how often it is killed."""
 
