@@ -5,7 +5,8 @@ it captions are drawn, as many as one likes, with a concept in its place, withou
 and to look at. Where a concept stands is read off its name:
 
     a word of a slot       "red"                          stands in it                 a red car → a car
-                           "cat"                          beside few words alone       a grumpy cat → a grumpy bird
+                           "city"                         where there is always one    in the city → in the forest
+                           "cat"                          beside a few words alone     a grumpy cat → a grumpy bird
     up to three words,     "grumpy cat"                   what precedes it goes        a grumpy red cat → a red cat
       the last one known
     a longer text          "the blue boat of Old Moll"    is a caption by itself       → a blue boat
@@ -52,6 +53,9 @@ class Slot(BaseModel):
     says: tuple[str, ...] = Field(("{}",), min_length=1, description="how a caption says a word of it, one at random")
     own: dict[str, str] = Field({}, description="how it says these words instead")
     of: tuple[str, ...] = Field((), description="words beside which alone it stands")
+    always: bool = Field(
+        False, description="whether another of its words takes a concept's place: where, left out, it is often drawn"
+    )
 
     @model_validator(mode="after")
     def _marked(self) -> Slot:
@@ -214,12 +218,13 @@ class Place:
         return said, unsaid
 
     def _instead(self, rng: random.Random, names: Sequence[str], rest: Mapping[str, str]) -> dict[str, str]:
-        """Another word where something that is said stands beside a few alone, if one is left: "a grumpy" may be drawn
-        as any of these, as the concept, too."""
+        """Another word where there is always one, if one is left: without any, the model might draw the concept all
+        the same. Where something that is said stands beside a few alone, one of these: "a grumpy" would be one."""
         slots, here = self.lexicon.slots, {*self.lexicon.known(self.lexicon.caption(rest)).values()}
         few = {w for s in rest for w in slots[s].of if not here & {*slots[s].of}}
-        free = {s: [w for w in self._free(s, names) if w in few] for s in self.there}
-        return {s: rng.choice(words) for s, words in free.items() if words}
+        free = {s: [w for w in self._free(s, names) if slots[s].always or w in few] for s in self.there}
+        beside = {s: [w for w in words if w in few] or words for s, words in free.items()}
+        return {s: rng.choice(words) for s, words in beside.items() if words}
 
     def _free(self, slot: str, names: Sequence[str]) -> list[str]:
         """Its words that say none of the names."""
