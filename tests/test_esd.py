@@ -74,12 +74,12 @@ def test_eta_minus_one_is_neutral(tiny: TinyModel, loss: str) -> None:
 @pytest.mark.parametrize("trajectory", ["fresh", "pool", "renoised"])
 def test_it_lowers_its_objective(usual: Model, trajectory: str) -> None:
     """On points it never trained on, the edited model is nearer to the target than the base was."""
-    method = ESD(steps=8, grid=4, batch=4, lr=1e-3, trajectory=trajectory)  # type: ignore[arg-type]
+    method = ESD(steps=8, grid=4, batch=4, lr=1e-3, trajectory=trajectory, latents=6)  # type: ignore[arg-type]
     edit = method.fit(usual, CAR)
 
     def loss(weights: dict[str, torch.Tensor]) -> float:
         objective = method.objective(usual, CAR, Learner(weights), seed=99)
-        return sum(terms["erase"].item() for step in range(4) for terms in objective(step))
+        return sum(terms["erase"].item() for step in range(2) for terms in objective(step))
 
     base = {name: usual.parameters()[name].detach() for name in edit.delta}
     assert loss({name: w + edit.delta[name] for name, w in base.items()}) < 0.98 * loss(base)
