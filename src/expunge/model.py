@@ -27,6 +27,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from .errors import ExpungeError
+from .exact import exact
 from .files import hash_tensors
 from .memo import Memo, Shelf
 from .scope import Layout
@@ -407,7 +408,7 @@ class Model(ABC):
         texts = {name: own.pop(name) for name in [*own] if self.of_encoder(name)}
         condition = self._again(condition, texts) if texts else condition
         args, kwargs = self.denoise(x_t.to(self.dtype), t.to(self.device).expand(len(x_t)), condition)
-        with self.autocast():
+        with self.autocast(), exact(self.device):
             out = functional_call(self.denoiser, own, args, kwargs)
         return self.restore(out[0], x_t).float()
 
@@ -523,7 +524,8 @@ def _again(block: nn.Module, *args: Any) -> Any:
     Weights that are divided among processes come together by themselves.
     """
     weights: dict[str, Tensor] = {name: p for name, p in block.named_parameters() if not isinstance(p, DTensor)}
-    return checkpoint(lambda *x: functional_call(block, weights, x), *args, use_reentrant=False)
+    how = nullcontext(), exact(next(block.parameters()).device)
+    return checkpoint(lambda *x: functional_call(block, weights, x), *args, use_reentrant=False, context_fn=lambda: how)
 
 
 def _word(token: str | None) -> str:
