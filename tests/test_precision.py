@@ -1,14 +1,23 @@
-"""fp32 trained weights over a bf16 body: small updates are not lost."""
+"""fp32 trained weights over a bf16 body: small updates are not lost; and attention that learns on a CPU is fp32."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from conftest import TinyModel
 from expunge.concept import Concept
 from expunge.errors import ExpungeError
+from expunge.exact import ExactAttention
+from expunge.families import load
 from expunge.methods.esd import ESD
+from expunge.model import Model
 
 
 def test_updates_below_bf16_resolution_survive(tiny: TinyModel) -> None:
@@ -28,3 +37,72 @@ def test_edits_made_in_bf16_fit_the_fp32_base(tiny: TinyModel) -> None:
     edit = ESD(steps=1, grid=2, lr=1e-4).fit(tiny(dtype=torch.bfloat16), [Concept(name="a car")])
     with edit.on(tiny()):
         pass
+
+
+@pytest.fixture
+def mixed() -> Iterator[Model]:
+    """The small world with fp32 weights under bf16 autocast."""
+    model = load("smallworld", device="cpu", precision="mixed")
+    yield model
+    model.denoiser.disable_gradient_checkpointing()  # type: ignore[operator]
+
+
+def attended(dtype: torch.dtype, around: AbstractContextManager[Any]) -> list[torch.Tensor]:
+    """What attention gives for the same numbers in that precision, and its gradients."""
+    rng = torch.Generator().manual_seed(0)
+    own = [torch.randn(2, 2, 24, 8, generator=rng).bfloat16().to(dtype).requires_grad_() for _ in range(3)]
+    with around, torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        out = F.scaled_dot_product_attention(own[0], own[1], value=own[2])
+    return [out, *torch.autograd.grad(out, own, torch.ones_like(out))]
+
+
+def test_exact_attention_is_that_of_fp32_rounded() -> None:
+    """Bit for bit, in what it gives and in its gradients; without it bf16's are others."""
+    found, wanted = attended(torch.bfloat16, ExactAttention()), attended(torch.float32, nullcontext())
+    assert all(x.dtype == torch.bfloat16 for x in found)
+    assert all(torch.equal(x, y.bfloat16()) for x, y in zip(found, wanted, strict=True))
+    rough = attended(torch.bfloat16, nullcontext())
+    assert not all(torch.equal(x, y) for x, y in zip(found, rough, strict=True))
+
+
+class Seen(TorchFunctionMode):
+    """The precisions that attention is computed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is F.scaled_dot_product_attention:
+            self.dtypes.add(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def predicted(model: Model) -> tuple[torch.Tensor, set[torch.dtype]]:
+    """A prediction with the weights as learning ones, and what its attention was computed in."""
+    weights = {k: w.detach().requires_grad_() for k, w in model.parameters().items() if "attn2" in k}
+    x_t, said = model.noise(2, torch.Generator().manual_seed(1)), model.encode(["a car"]).repeat(2)
+    with Seen() as seen:
+        return model.predict(x_t, torch.tensor(400), said, weights), seen.dtypes
+
+
+def test_attention_is_exact_where_something_learns(mixed: Model) -> None:
+    learning, exact = predicted(mixed)
+    with torch.no_grad():
+        plain, rough = predicted(mixed)
+    assert (exact, rough) == ({torch.float32}, {torch.bfloat16})
+    torch.testing.assert_close(learning, plain, atol=0.05, rtol=0.05)
+
+
+def test_checkpointed_attention_is_exact_both_times(mixed: Model) -> None:
+    """The block that runs again in the backward pass gives the same gradients."""
+
+    def gradients() -> list[torch.Tensor]:
+        weights = {k: w.detach().requires_grad_() for k, w in mixed.parameters().items() if "attn2" in k}
+        x_t = mixed.noise(2, torch.Generator().manual_seed(1))
+        e = mixed.predict(x_t, torch.tensor(400), mixed.encode(["a car"]).repeat(2), weights)
+        return list(torch.autograd.grad(e.square().sum(), [*weights.values()]))
+
+    plain = gradients()
+    mixed.checkpointing()
+    torch.testing.assert_close(gradients(), plain)
