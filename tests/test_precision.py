@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from conftest import TinyModel
 from expunge.concept import Concept
 from expunge.errors import ExpungeError
-from expunge.exact import ExactAttention
+from expunge.exact import KEYS, ExactAttention
 from expunge.families import load
 from expunge.methods.esd import ESD
 from expunge.model import Model
@@ -47,10 +47,10 @@ def mixed() -> Iterator[Model]:
     model.denoiser.disable_gradient_checkpointing()  # type: ignore[operator]
 
 
-def attended(dtype: torch.dtype, around: AbstractContextManager[Any]) -> list[torch.Tensor]:
+def attended(dtype: torch.dtype, around: AbstractContextManager[Any], keys: int = 24) -> list[torch.Tensor]:
     """What attention gives for the same numbers in that precision, and its gradients."""
     rng = torch.Generator().manual_seed(0)
-    own = [torch.randn(2, 2, 24, 8, generator=rng).bfloat16().to(dtype).requires_grad_() for _ in range(3)]
+    own = [torch.randn(2, 2, n, 8, generator=rng).bfloat16().to(dtype).requires_grad_() for n in (24, keys, keys)]
     with around, torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         out = F.scaled_dot_product_attention(own[0], own[1], value=own[2])
     return [out, *torch.autograd.grad(out, own, torch.ones_like(out))]
@@ -63,6 +63,11 @@ def test_exact_attention_is_that_of_fp32_rounded() -> None:
     assert all(torch.equal(x, y.bfloat16()) for x, y in zip(found, wanted, strict=True))
     rough = attended(torch.bfloat16, nullcontext())
     assert not all(torch.equal(x, y) for x, y in zip(found, rough, strict=True))
+
+
+def test_attention_to_many_keys_is_left_alone() -> None:
+    found, plain = (attended(torch.bfloat16, around, KEYS + 1) for around in (ExactAttention(), nullcontext()))
+    assert all(torch.equal(x, y) for x, y in zip(found, plain, strict=True))
 
 
 class Seen(TorchFunctionMode):

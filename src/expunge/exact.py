@@ -2,8 +2,8 @@
 
     softmax(Q Kᵀ / √d) V
 
-Of bf16 the backward pass is 2 to 14 times as slow there (torch 2.13: of 20 rows with 4 heads, 256 places and 32 tokens,
-22 ms in place of 2), which is half of a training step of the small world; of several thousand places it is the same.
+Of bf16 the backward pass is slow there where there are few keys (torch 2.13), so that it takes half of a training step
+of the small world (`benchmarks/exact.py`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+KEYS = 256
+"""The most keys of which fp32 is the quicker."""
+
 
 class ExactAttention(TorchFunctionMode):
-    """Inside the block attention is computed in fp32 and given in the precision that it would have."""
+    """Inside the block attention to few keys is computed in fp32 and given in the precision that it would have."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if function is not F.scaled_dot_product_attention:
             return function(*args, **kwargs)
-        query = args[0] if args else kwargs["query"]
+        given = dict(zip(("query", "key"), args, strict=False)) | kwargs
+        if given["key"].shape[-2] > KEYS:
+            return function(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
             out = function(*map(_wide, args), **{k: _wide(v) for k, v in kwargs.items()})
-        return out.to(query.dtype)
+        return out.to(given["query"].dtype)
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:
