@@ -129,10 +129,10 @@ class Loop(Objective):
 
     def _more(self, look: Look, edit: Edit) -> Look:
         """The look with more pictures of the concept, of other captions."""
-        return self._joined(look, self._left(look.step, edit))
+        return self._joined(look, self._left(f"{look.step}", edit))
 
-    def _left(self, step: int, edit: Edit) -> Left:
-        left = self.looker.left(edit, f"proof/{step}", self.enough)
+    def _left(self, what: str, edit: Edit) -> Left:
+        left = self.looker.left(edit, f"proof/{what}", self.enough)
         self._push(left)
         return left
 
@@ -141,13 +141,20 @@ class Loop(Objective):
         return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
 
     def _proof(self, look: Look, edit: Edit) -> Look:
-        """A larger look, on other captions; if it finds the concept that is enough, and counts with the first one."""
-        left = self._left(look.step, edit)
-        if any(left.there):
+        """A larger look, on other captions, and as many again where it finds a little of the concept, or a little too
+        much is lost. If it finds too much of the concept that is enough, and counts with the first one."""
+        left = self._left(f"{look.step}", edit)
+        if any(left.there) and loop.hidden(self._joined(look, left), self.options.erased):
+            left += self._left(f"{look.step}/again", edit)
+        hits = sum(left.there), len(left.there)
+        if hits[0] and loop.bound(hits, self.looker.sure) > self.options.erased:
             return self._joined(look, left)
+        about = {"step": look.step, "seconds": look.seconds, "proof": True}
         rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, whole=True)
+        if loop.unclear(summed(left, rest, **about), self.options.damage):
+            rest += self.looker.rest(edit, f"proof/{look.step}/again", self.options.proof, whole=True)
         self._hold(rest.losses())
-        return summed(left, rest, step=look.step, seconds=look.seconds, proof=True)
+        return summed(left, rest, **about)
 
     @property
     def enough(self) -> int:

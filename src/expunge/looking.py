@@ -42,6 +42,10 @@ class Left:
         rows = [k for k, bad in enumerate(self.there) if bad]
         return [self.pushes[k] for k in rows], self.latents[rows]
 
+    def __add__(self, more: Left) -> Left:
+        latents = torch.cat([self.latents, more.latents])
+        return Left([*self.pushes, *more.pushes], [*self.there, *more.there], latents)
+
     def counts(self, *, unsaid: bool) -> tuple[int, int]:
         """Pictures that show a concept, of those that say it, or that bring it along."""
         own = [bad for push, bad in zip(self.pushes, self.there, strict=True) if push.unsaid == unsaid]
@@ -69,6 +73,12 @@ class Rest:
     lost: Sequence[Collection[str]]
     gained: Sequence[Collection[str]]
     base: Mapping[int, Tensor]
+
+    def __add__(self, more: Rest) -> Rest:
+        n = len(self.captions)
+        base = {**self.base, **{n + k: z for k, z in more.base.items()}}
+        lost, gained = [*self.lost, *more.lost], [*self.gained, *more.gained]
+        return Rest([*self.captions, *more.captions], [*self.words, *more.words], lost, gained, base)
 
     def counted(self, undone: Sequence[Undone], *, whole: bool) -> Rest:
         """With what other edits erased the other way round: it is lost where it comes back, and gained where it goes

@@ -127,14 +127,14 @@ def harmless(look: Look, damage: float) -> bool:
     return share(look.gone) <= damage and not suffering(look)
 
 
-def bound(look: Look, sure: float) -> float:
+def bound(left: tuple[int, int], sure: float) -> float:
     """The upper bound of what is left, where `sure` is the share of it that is seen; 1 if that is little."""
-    return min(1.0, interval(*look.left)[2] / sure) if sure >= BLIND else 1.0
+    return min(1.0, interval(*left)[2] / sure) if sure >= BLIND else 1.0
 
 
 def proven(look: Look, erased: float, damage: float, sure: float = 1.0) -> bool:
     """Whether the upper bound of what is left is below its aim, and no more is lost than may be."""
-    return bound(look, sure) <= erased and harmless(look, damage)
+    return bound(look.left, sure) <= erased and harmless(look, damage)
 
 
 def promising(look: Look, erased: float, damage: float) -> bool:
@@ -155,6 +155,11 @@ def clearly(pair: tuple[int, int], aim: float) -> bool:
 def harmful(look: Look, damage: float) -> bool:
     """Whether clearly more is lost than may be, of all words together or of one."""
     return clearly(look.gone, damage) or bool(suffering(look))
+
+
+def unclear(look: Look, damage: float) -> bool:
+    """Whether more is lost than may be, but that may be chance."""
+    return not harmless(look, damage) and not harmful(look, damage)
 
 
 def together(look: Look, named: tuple[int, int], unsaid: tuple[int, int], leaks: Sequence[str]) -> Look:

@@ -26,7 +26,7 @@ def verdict(edit: Edit) -> str:
     """How it ended, in a sentence or two."""
     found, ended = looks(edit), edit.provenance["loop"]["ended"]
     result = next((look for look in found if look.done == "the result"), found[-1])
-    (left, n), (lost, m), high = result.left, result.lost, bound(result, edit.provenance["loop"]["sure"])
+    (left, n), (lost, m), high = result.left, result.lost, bound(result.left, edit.provenance["loop"]["sure"])
     net = f", and {result.gained} gained" if result.gained else ""
     all_ = "" if len(edit.provenance["concepts"]) == 1 else ", of all concepts together"
     told = (
@@ -45,7 +45,7 @@ def short(look: Look, about: Mapping[str, Any]) -> str:
     sure, aim = about["loop"]["sure"], about["options"]["erased"]
     if sure < BLIND:
         return f"the judge, which may see no more than {sure:.0%} of it"
-    few = not look.left[0] and look.proof and bound(look, sure) > aim
+    few = not look.left[0] and look.proof and bound(look.left, sure) > aim
     return f"the number of pictures, of which none shows it: more of them (proof) may prove {aim:.1%}" if few else ""
 
 
