@@ -554,18 +554,79 @@ def test_what_comes_back_as_it_settles_is_pushed_again(tiny: TinyModel, monkeypa
     assert [row["pace"] for row in rows[1:3]] == [1, 1] and "proof/2" in seen, "more pictures before it settles"
 
 
+def counting(hits: dict[str, int], seen: list[tuple[str, int]]) -> Any:
+    """`Looker.left` that sees so many hits at each look, and what it was asked."""
+    left = Looker.left
+
+    def there(self: Looker, edit: Edit, what: str, pictures: int, scale: float = 1.0) -> Any:
+        found = left(self, edit, what, pictures, scale)
+        seen.append((what, len(found.there)))
+        n = hits.get(what, 0)
+        return replace(found, there=[True] * n + [*found.there][n:])
+
+    return there
+
+
+@pytest.mark.parametrize(
+    ("hits", "proven", "looks", "named"),
+    [
+        ({}, True, [130], (0, 130)),
+        ({"proof/2": 1}, True, [130, 130], (1, 260)),
+        ({"proof/2": 1, "proof/2/again": 1}, True, [130, 130], (2, 260)),
+        ({"proof/2": 1, "proof/2/again": 2}, False, [130, 130], (3, 264)),
+        ({"proof/2": 3}, False, [130], (3, 134)),
+    ],
+)
+def test_a_proof_that_finds_a_little_looks_at_as_many_again(
+    tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, hits: dict[str, int], proven: bool, looks: list[int],
+    named: tuple[int, int],
+) -> None:  # fmt: skip
+    """At most 2 of 260 prove 3%, as 0 of 130 do; more of them are trained on and count with the look's own."""
+    monkeypatch.setattr(Exact, "evidence", lambda _, images, __: -torch.ones(len(images)))
+    monkeypatch.setattr(Exact, "changed", nothing)
+    seen = list[tuple[str, int]]()
+    monkeypatch.setattr(Looker, "left", counting(hits, seen))
+    monkeypatch.setattr(Loop, "_scale", lambda *_: 1.0)
+    edit = short(proof=130, steps=2).fit(tiny(), CAR)
+    found = edit.provenance["loop"]
+    assert (found["ended"] == PROVEN, found["looks"][0]["named"]) == (proven, named)
+    assert [n for what, n in seen if what.startswith("proof")] == looks
+    assert len(found["looks"][0]["leaks"]) == sum(hits.values())
+
+
+@pytest.mark.parametrize(("lost", "again", "proven"), [(0, 0, True), (12, 0, True), (12, 12, False), (60, 0, False)])
+def test_a_proof_that_loses_a_little_too_much_looks_at_as_many_again(
+    tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, lost: int, again: int, proven: bool
+) -> None:
+    """And only where that may be chance: the two count together."""
+    monkeypatch.setattr(Exact, "evidence", lambda _, images, __: -torch.ones(len(images)))
+    monkeypatch.setattr(Exact, "changed", nothing)
+    monkeypatch.setattr(Loop, "_scale", lambda *_: 1.0)
+    rest, counts = Looker.rest, {"proof/2": lost, "proof/2/again": again}
+    asked = list[str]()
+
+    def less(self: Looker, edit: Edit, what: str, *rows: Any, **how: Any) -> Any:
+        found = rest(self, edit, what, *rows, **how)
+        asked.append(what)
+        places = [k for k, words in enumerate(found.words) if words][: counts.get(what, 0)]
+        return replace(
+            found,
+            lost=[{found.words[k][k % len(found.words[k])]} if k in places else set() for k in range(len(found.words))],
+        )
+
+    monkeypatch.setattr(Looker, "rest", less)
+    edit = short(proof=130, steps=2).fit(tiny(), CAR)
+    [row] = edit.provenance["loop"]["looks"]
+    assert (row["done"] == PROVEN) == proven
+    assert ("proof/2/again" in asked) == (lost == 12) and row["lost"][0] == lost + again
+
+
 def test_a_little_that_is_left_takes_no_more_than_most_of_the_settling(
     tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Exact, "evidence", lambda _, images, __: -torch.ones(len(images)))
     monkeypatch.setattr(Exact, "changed", nothing)
-    left = Looker.left
-
-    def there(self: Looker, edit: Edit, what: str, pictures: int, scale: float = 1.0) -> Any:
-        found = left(self, edit, what, pictures, scale)
-        return replace(found, there=[what == "proof/8", *found.there[1:]])
-
-    monkeypatch.setattr(Looker, "left", there)
+    monkeypatch.setattr(Looker, "left", counting({"proof/8": 1, "proof/8/again": 3}, []))
     rates = list[float]()
     method = short(proof=125, steps=20, settle=6, lr=1e-3)
     edit = method.fit(tiny(), CAR, on_step=lambda trainer, _: rates.append(trainer.rate))
