@@ -92,7 +92,7 @@ class Loop(Objective):
         erased, damage = self.options.erased, self.options.damage
         look = self._look(step, edit, seconds)
         settled = self.settling is not None and step >= self.settling + self.options.settle
-        if (settled and loop.hidden(look, erased)) or loop.promising(look, erased, damage):
+        if (settled and loop.scarce(look, erased)) or loop.promising(look, erased, damage):
             ends = last or settled or not self.options.settle
             look = self._proof(look, edit) if ends else look if self.settling else self._more(look, edit)
         if self.best is None or self._excess(look) <= self._excess(self.looks[self.best[0]]):
@@ -110,7 +110,7 @@ class Loop(Objective):
         if proven or last:
             self.ended = PROVEN if proven else OVER
             return self.ended
-        if self.settling is None and o.settle and loop.promising(look, o.erased, o.damage):
+        if self.settling is None and o.settle and loop.ready(look, o.erased, o.damage):
             self.settling, self.weight = look.step, max(self.weight, loop.FIRM * o.keep_weight)
         elif self.settling is None or settled:
             return self._adapt(look)

@@ -8,8 +8,8 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
   all words or of one, the weight w of what must stay, and where that is not one word alone, steps become shorter. Words
   that were lost twice in three looks are looked at more often, and more captions with them are held.
 - If a look, and more pictures of the concept, find little of both, the model settles: steps become shorter and shorter,
-  and w holds more. Then a larger look proves it, on fresh captions and seeds. If it does, the run is over; if it fails
-  by little, most of the settling is done again.
+  and w holds more. Then a larger look proves it, on fresh captions and seeds, and on as many again where that tells too
+  little. If it does, the run is over; if it fails by little, most of the settling is done again.
 
 If it never does, the best that was seen is the result, at the strength that is best of a few.
 """
@@ -138,12 +138,22 @@ def proven(look: Look, erased: float, damage: float, sure: float = 1.0) -> bool:
 
 
 def promising(look: Look, erased: float, damage: float) -> bool:
-    """Whether it is time to settle, or for the large look."""
-    return hidden(look, erased) and not harmful(look, damage)
+    """Whether more pictures are worth it: what is left may be little enough, and what was lost, too."""
+    return scarce(look, erased) and not harmful(look, damage)
+
+
+def scarce(look: Look, erased: float) -> bool:
+    """Whether what is left may be little enough."""
+    return not clearly(look.left, erased)
+
+
+def ready(look: Look, erased: float, damage: float) -> bool:
+    """Whether it is time to settle."""
+    return share(look.left) <= erased and not harmful(look, damage)
 
 
 def hidden(look: Look, erased: float) -> bool:
-    """Whether so little of the concept was seen that a larger look may prove it gone."""
+    """Whether so little of the concept was seen that more pictures may prove it gone."""
     return share(look.left) <= erased / 2
 
 
