@@ -22,7 +22,6 @@ from expunge.methods.esd import ESD
 from expunge.methods.uce import UCE
 from expunge.model import Model, guide
 from expunge.objective import Learner
-from expunge.processes import trailing
 from expunge.recipe import preset, preset_names
 from expunge.scope import SCOPES, select
 from expunge.steering import Steering
@@ -197,17 +196,6 @@ def test_the_pipelines_own_schedule(model: Model, monkeypatch: pytest.MonkeyPatc
         e, o = (model.predict(sampler.scale(x, i), t, c.repeat(2)) for c in (said, model.empty()))
         x = sampler.step(guide(e, o, 1.0 if model.distilled else 3.0), i, x)
     torch.testing.assert_close(found.x_t, sampler.scale(x, 4), atol=1e-4, rtol=1e-4)
-
-
-def test_trailing_sampling_begins_where_all_is_noise(model: Model) -> None:
-    """However few its steps; and the pipeline's own scheduler is back, whatever happens."""
-    own = model.pipeline.scheduler
-    with pytest.raises(KeyError), trailing(model):
-        sampler = model.sampler(3, [torch.Generator()])
-        raise KeyError
-    assert model.pipeline.scheduler is own
-    assert float(sampler.timesteps[0]) == (999 if model.pure is None else 1000)
-    assert len(sampler.timesteps) == 3
 
 
 @pytest.mark.parametrize("method", [m for m in TRAINED if m.kind != "closed-loop"], ids=lambda m: m.kind)

@@ -16,7 +16,6 @@ from .beside import Beside, on
 from .concept import says
 from .edit import Edit
 from .generation import Request, Settings, latents
-from .processes import trailing
 from .pushing import First, Push
 from .rng import derive
 from .steering import Steering
@@ -237,11 +236,7 @@ class Looker(Asking):
         rows = range(len(captions)) if rows is None else rows
         asked = [Request(captions[k], derive(self.seed, f"loop/{what}", step=k)) for k in rows]
         made: list[tuple[Tensor, Tensor]] = []
-        quiet = not self.model.team.main
-        with (
-            trailing(self.model),
-            tqdm(total=len(asked), desc="looking", unit="image", leave=False, disable=quiet) as bar,
-        ):
+        with tqdm(total=len(asked), desc="looking", unit="image", leave=False, disable=not self.model.team.main) as bar:
             for i in range(0, len(asked), self.model.rows):
                 own = asked[i : i + self.model.rows]
                 made.append(fitted(partial(self._batch, own), self.model.lighter, bar))

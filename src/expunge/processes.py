@@ -10,8 +10,6 @@ Rectified flow (Stable Diffusion 3, FLUX): x_t = (1 − σ) x_0 + σ ε with σ 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -49,19 +47,6 @@ class StockSampler(Sampler):
     def step(self, prediction: Tensor, i: int, x_t: Tensor) -> Tensor:
         x: Tensor = self.scheduler.step(prediction, self.timesteps[i], x_t, **self.extra, return_dict=False)[0]
         return x
-
-
-@contextmanager
-def trailing(model: Model) -> Iterator[None]:
-    """Inside the block sampling begins where all is noise, however few the steps (Lin et al. 2024, arXiv 2305.08891):
-    six such steps of the small world show what 25 of its scheduler's own do. Flows begin there anyway."""
-    scheduler = model.pipeline.scheduler
-    if "timestep_spacing" in scheduler.config:
-        model.pipeline.scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing="trailing")
-    try:
-        yield
-    finally:
-        model.pipeline.scheduler = scheduler
 
 
 class Discrete(Model):
