@@ -70,6 +70,19 @@ def test_attention_to_many_keys_is_left_alone() -> None:
     assert all(torch.equal(x, y) for x, y in zip(found, plain, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_exact_attention_is_given_as_autocast_would_with_a_mask_and_shared_keys(dtype: torch.dtype) -> None:
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, heads, 5, 8, generator=rng, dtype=torch.float32).to(dtype) for heads in (4, 2, 2))
+    mask = torch.zeros(5, 5, dtype=torch.bfloat16).masked_fill(torch.ones(5, 5).triu(1).bool(), -9.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+        with ExactAttention():
+            found = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+    assert found.dtype == plain.dtype == torch.bfloat16
+    torch.testing.assert_close(found, plain, atol=0.02, rtol=0.02)
+
+
 class Seen(TorchFunctionMode):
     """The precisions that attention is computed in."""
 

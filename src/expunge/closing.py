@@ -127,34 +127,30 @@ class Loop(Objective):
         self._hold(rest.losses())
         return summed(left, rest, step=step, seconds=round(seconds, 1), proof=False)
 
-    def _more(self, look: Look, edit: Edit) -> Look:
+    def _more(self, look: Look, edit: Edit, what: str = "proof") -> Look:
         """The look with more pictures of the concept, of other captions."""
-        return self._joined(look, self._left(f"{look.step}", edit))
-
-    def _left(self, what: str, edit: Edit) -> Left:
-        left = self.looker.left(edit, f"proof/{what}", self.enough)
+        left = self.looker.left(edit, f"{what}/{look.step}", self.enough)
         self._push(left)
-        return left
-
-    def _joined(self, look: Look, left: Left) -> Look:
         said, unsaid = left.counts(unsaid=False), left.counts(unsaid=True)
         return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
 
     def _proof(self, look: Look, edit: Edit) -> Look:
-        """A larger look, on other captions, and as many again where it finds a little of the concept, or a little too
-        much is lost. If it finds too much of the concept that is enough, and counts with the first one."""
-        left = self._left(f"{look.step}", edit)
-        if any(left.there) and loop.hidden(self._joined(look, left), self.options.erased):
-            left += self._left(f"{look.step}/again", edit)
-        hits = sum(left.there), len(left.there)
-        if hits[0] and loop.bound(hits, self.looker.sure) > self.options.erased:
-            return self._joined(look, left)
-        about = {"step": look.step, "seconds": look.seconds, "proof": True}
+        """The look with more pictures, and as many again where they would prove it; of others, too, unless it finds too
+        much of the concept."""
+        seen = self._more(look, edit)
+        if loop.near(seen.left, self.enough, self.options.erased, self.looker.sure):
+            seen = self._more(seen, edit, "again")
+        if seen.left[0] and loop.bound(seen.left, self.looker.sure) > self.options.erased:
+            return seen
+        return self._others(seen, edit)
+
+    def _others(self, look: Look, edit: Edit) -> Look:
+        """The proof of other captions in place of the look's, by as many again where what was lost may be chance."""
         rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, whole=True)
-        if loop.unclear(summed(left, rest, **about), self.options.damage):
-            rest += self.looker.rest(edit, f"proof/{look.step}/again", self.options.proof, whole=True)
+        if loop.unclear(beside(look, rest), self.options.damage):
+            rest += self.looker.rest(edit, f"again/{look.step}", self.options.proof, whole=True)
         self._hold(rest.losses())
-        return summed(left, rest, **about)
+        return replace(beside(look, rest), proof=True)
 
     @property
     def enough(self) -> int:
@@ -280,12 +276,19 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def summed(left: Left, rest: Rest, **about: Any) -> Look:
     """What was seen, in numbers."""
-    bad = [text for text, words in zip(rest.captions, rest.lost, strict=True) if words]
-    return Look(
+    seen = Look(
         named=left.counts(unsaid=False), unsaid=left.counts(unsaid=True),
-        lost=(sum(map(len, rest.lost)), sum(map(len, rest.words))), gained=sum(map(len, rest.gained)),
-        leaks=tuple(push.p for push in left.leaks()[0]), losses=tuple(bad),
-        harmed=loop.harmed(rest.words, rest.lost, rest.gained), **about,
+        leaks=tuple(push.p for push in left.leaks()[0]), lost=(0, 0), harmed={}, **about,
+    )  # fmt: skip
+    return beside(seen, rest)
+
+
+def beside(look: Look, rest: Rest) -> Look:
+    """The look with these pictures of others in place of its own."""
+    bad = [text for text, words in zip(rest.captions, rest.lost, strict=True) if words]
+    return replace(
+        look, lost=(sum(map(len, rest.lost)), sum(map(len, rest.words))), gained=sum(map(len, rest.gained)),
+        losses=tuple(bad), harmed=loop.harmed(rest.words, rest.lost, rest.gained),
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""Attention that learns on a CPU is computed in fp32, whatever its inputs are.
+"""Attention to few keys that learns on a CPU is computed in fp32, whatever its inputs are.
 
     softmax(Q Kᵀ / √d) V
 
-Of bf16 the backward pass is slow there where there are few keys (torch 2.13), so that it takes half of a training step
-of the small world (`benchmarks/exact.py`).
+Of bf16 torch's backward pass is slow there where there are few keys (torch 2.13): of 20 rows of the small world it was
+half of a training step (`benchmarks/exact.py` has what fp32 saves).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 KEYS = 256
-"""The most keys of which fp32 is the quicker."""
+"""The most keys of which fp32 was measured to be the quicker."""
 
 
 class ExactAttention(TorchFunctionMode):
@@ -30,14 +30,16 @@ class ExactAttention(TorchFunctionMode):
         given = dict(zip(("query", "key"), args, strict=False)) | kwargs
         if given["key"].shape[-2] > KEYS:
             return function(*args, **kwargs)
+        lent = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else given["query"].dtype
         with torch.autocast("cpu", enabled=False):
             out = function(*map(_wide, args), **{k: _wide(v) for k, v in kwargs.items()})
-        return out.to(given["query"].dtype)
+        return out.to(lent)
 
 
-def exact(device: torch.device) -> AbstractContextManager[Any]:
-    """`ExactAttention` where something may learn on a CPU, else nothing."""
-    return ExactAttention() if device.type == "cpu" and torch.is_grad_enabled() else nullcontext()
+def exact(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """`ExactAttention` where something may learn on a CPU in less than fp32, else nothing."""
+    less = torch.is_autocast_enabled("cpu") or dtype != torch.float32
+    return ExactAttention() if less and device.type == "cpu" and torch.is_grad_enabled() else nullcontext()
 
 
 def _wide(x: Any) -> Any:

@@ -41,10 +41,6 @@ class Left:
         rows = [k for k, bad in enumerate(self.there) if bad]
         return [self.pushes[k] for k in rows], self.latents[rows]
 
-    def __add__(self, more: Left) -> Left:
-        latents = torch.cat([self.latents, more.latents])
-        return Left([*self.pushes, *more.pushes], [*self.there, *more.there], latents)
-
     def counts(self, *, unsaid: bool) -> tuple[int, int]:
         """Pictures that show a concept, of those that say it, or that bring it along."""
         own = [bad for push, bad in zip(self.pushes, self.there, strict=True) if push.unsaid == unsaid]

@@ -132,6 +132,11 @@ def bound(left: tuple[int, int], sure: float) -> float:
     return min(1.0, interval(*left)[2] / sure) if sure >= BLIND else 1.0
 
 
+def near(left: tuple[int, int], more: int, erased: float, sure: float) -> bool:
+    """Whether so many more pictures, none with the concept, would prove what these do not."""
+    return bound(left, sure) > erased >= bound((left[0], left[1] + more), sure)
+
+
 def proven(look: Look, erased: float, damage: float, sure: float = 1.0) -> bool:
     """Whether the upper bound of what is left is below its aim, and no more is lost than may be."""
     return bound(look.left, sure) <= erased and harmless(look, damage)
@@ -150,11 +155,6 @@ def scarce(look: Look, erased: float) -> bool:
 def ready(look: Look, erased: float, damage: float) -> bool:
     """Whether it is time to settle."""
     return share(look.left) <= erased and not harmful(look, damage)
-
-
-def hidden(look: Look, erased: float) -> bool:
-    """Whether so little of the concept was seen that more pictures may prove it gone."""
-    return share(look.left) <= erased / 2
 
 
 def clearly(pair: tuple[int, int], aim: float) -> bool:

@@ -408,7 +408,7 @@ class Model(ABC):
         texts = {name: own.pop(name) for name in [*own] if self.of_encoder(name)}
         condition = self._again(condition, texts) if texts else condition
         args, kwargs = self.denoise(x_t.to(self.dtype), t.to(self.device).expand(len(x_t)), condition)
-        with self.autocast(), exact(self.device):
+        with self.autocast(), exact(self.device, self.dtype):
             out = functional_call(self.denoiser, own, args, kwargs)
         return self.restore(out[0], x_t).float()
 
@@ -524,8 +524,12 @@ def _again(block: nn.Module, *args: Any) -> Any:
     Weights that are divided among processes come together by themselves.
     """
     weights: dict[str, Tensor] = {name: p for name, p in block.named_parameters() if not isinstance(p, DTensor)}
-    how = nullcontext(), exact(next(block.parameters()).device)
-    return checkpoint(lambda *x: functional_call(block, weights, x), *args, use_reentrant=False, context_fn=lambda: how)
+    own = next(block.parameters())
+
+    def around() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        return exact(own.device, own.dtype), exact(own.device, own.dtype)
+
+    return checkpoint(lambda *x: functional_call(block, weights, x), *args, use_reentrant=False, context_fn=around)
 
 
 def _word(token: str | None) -> str:

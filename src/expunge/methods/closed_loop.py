@@ -77,7 +77,9 @@ class ClosedLoop(Trained):
     every: int = Field(30, ge=1, description="steps between two looks")
     look: int = Field(32, ge=2, description="pictures of the concept at a look, and twice as many of others")
     proof: int = Field(
-        PROOF, ge=2, description="pictures of the concept, and of others, that prove it; more where `erased` is smaller"
+        PROOF,
+        ge=2,
+        description="pictures of a proof, and of others; more where `erased` is smaller, and as many again in doubt",
     )
     settle: int = Field(90, ge=0, description="last steps, ever shorter, in which the rest comes back; n times every")
     picture_steps: int = Field(10, ge=1, description="scheduler steps of a picture that is looked at")
@@ -106,8 +108,8 @@ class ClosedLoop(Trained):
         return max(min(self.captions, FEWEST), self.captions // len(concepts))
 
     def passes(self, concepts: Sequence[Concept]) -> int:
-        """Of a run to its last step, with every look and the strengths that are tried then, but for proofs that fail
-        on the way; most end sooner."""
+        """Of a run to its last step, with every look and the strengths that are tried then, but for more pictures at a
+        look and proofs that fail on the way; most end sooner."""
         looks, near = -(-self.steps // self.every), 2 * self.keep_neighbours * len(concepts)
         others = 1 + len(self.held(concepts)) + self.search + near
         pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof

@@ -113,7 +113,7 @@ class Site:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """bf16, but for attention that learns on a CPU."""
-        with torch.autocast(self.device.type, torch.bfloat16), exact(self.device):
+        with torch.autocast(self.device.type, torch.bfloat16), exact(self.device, torch.float32):
             yield
 
     def fit(self, name: str, module: nn.Module, options: Training, loss: Callable[[int], Mapping[str, Tensor]]) -> None:
