@@ -147,10 +147,10 @@ class Loop(Objective):
     def _others(self, look: Look, edit: Edit) -> Look:
         """The proof of other captions in place of the look's, by as many again where what was lost may be chance."""
         rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, whole=True)
-        if loop.unclear(beside(look, rest), self.options.damage):
+        if loop.unclear(with_rest(look, rest), self.options.damage):
             rest += self.looker.rest(edit, f"again/{look.step}", self.options.proof, whole=True)
         self._hold(rest.losses())
-        return replace(beside(look, rest), proof=True)
+        return replace(with_rest(look, rest), proof=True)
 
     @property
     def enough(self) -> int:
@@ -280,10 +280,10 @@ def summed(left: Left, rest: Rest, **about: Any) -> Look:
         named=left.counts(unsaid=False), unsaid=left.counts(unsaid=True),
         leaks=tuple(push.p for push in left.leaks()[0]), lost=(0, 0), harmed={}, **about,
     )  # fmt: skip
-    return beside(seen, rest)
+    return with_rest(seen, rest)
 
 
-def beside(look: Look, rest: Rest) -> Look:
+def with_rest(look: Look, rest: Rest) -> Look:
     """The look with these pictures of others in place of its own."""
     bad = [text for text, words in zip(rest.captions, rest.lost, strict=True) if words]
     return replace(

@@ -2,8 +2,8 @@
 
     softmax(Q Kᵀ / √d) V
 
-Of bf16 torch's backward pass is slow there where there are few keys (torch 2.13): of 20 rows of the small world it was
-half of a training step (`benchmarks/exact.py` has what fp32 saves).
+Of bf16 torch's backward pass is slow there where there are few keys (torch 2.13). `benchmarks/exact.py` tells what fp32
+saves of a training step.
 """
 
 from __future__ import annotations
