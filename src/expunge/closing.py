@@ -18,7 +18,7 @@ from .composed import Composed
 from .concept import Concept
 from .edit import Edit
 from .looking import Left, Looker, Rest
-from .loop import Look
+from .loop import Look, strength
 from .model import Model
 from .objective import Learner, Objective, Regression
 from .pushing import First, Holding, Push, Pushing
@@ -30,9 +30,13 @@ if TYPE_CHECKING:
 
 SCALES = (1.0, 0.8, 1.25)
 """Strengths that are tried at the end, where the aims were not met."""
+FIRMER = 1.1
+"""The strength at which a proof that finds some of the concept looks again, at the same captions and seeds."""
 LOOSE = 256
 """Captions of any words whose predictions are held."""
-PROVEN, OVER = "proven", "out of steps or time"
+FRESH, MORE = 192, 16
+"""Captions whose predictions are compared at a look, and those of them that are held from then on."""
+PROVEN, OVER, TRIED = "proven", "out of steps or time", "tried"
 
 
 class Loop(Objective):
@@ -99,7 +103,8 @@ class Loop(Objective):
             self.best = len(self.looks), {name: x.clone() for name, x in stored(edit).items()}
         done = self._decided(look, settled=settled, last=last)
         if not self.ended:
-            self._watch(loop.again([*self.looks, look]))
+            self.looker.watch(loop.again([*self._before(look), look]))
+            self._stray(step)
         self.looks.append(replace(look, done=done, eta=self.pushing.eta, weight=self.weight, pace=self.pace))
         if self.model.team.main:
             tqdm.write(told(self.looks[-1]), file=sys.stderr)
@@ -129,7 +134,7 @@ class Loop(Objective):
 
     def _more(self, look: Look, edit: Edit, what: str = "proof") -> Look:
         """The look with more pictures of the concept, of other captions."""
-        left = self.looker.left(edit, f"{what}/{look.step}", self.enough)
+        left = self.looker.left(edit, f"{what}/{look.step}", self.enough, look.scale)
         self._push(left)
         said, unsaid = left.counts(unsaid=False), left.counts(unsaid=True)
         return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
@@ -137,18 +142,28 @@ class Loop(Objective):
     def _proof(self, look: Look, edit: Edit) -> Look:
         """The look with more pictures, and as many again where they would prove it; of others, too, unless it finds too
         much of the concept."""
-        seen = self._more(look, edit)
+        seen = self._firmly(look, edit)
         if loop.near(seen.left, self.enough, self.options.erased, self.looker.sure):
             seen = self._more(seen, edit, "again")
         if seen.left[0] and loop.bound(seen.left, self.looker.sure) > self.options.erased:
             return seen
         return self._others(seen, edit)
 
+    def _firmly(self, look: Look, edit: Edit) -> Look:
+        """The look with more pictures, or these of a stronger edit, where that leaves less of the concept."""
+        seen = self._more(look, edit)
+        if not seen.left[0] or not loop.scarce(seen, self.options.erased):
+            return seen
+        firmer = replace(look, scale=FIRMER, named=(0, 0), unsaid=(0, 0), leaks=())
+        best, other = sorted((seen, self._more(firmer, edit)), key=lambda one: loop.share(one.left))
+        self.looks.append(replace(other, lost=(0, 0), losses=(), harmed={}, done=TRIED))
+        return best
+
     def _others(self, look: Look, edit: Edit) -> Look:
         """The proof of other captions in place of the look's, by as many again where what was lost may be chance."""
-        rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, whole=True)
+        rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, look.scale, whole=True)
         if loop.unclear(with_rest(look, rest), self.options.damage):
-            rest += self.looker.rest(edit, f"again/{look.step}", self.options.proof, whole=True)
+            rest += self.looker.rest(edit, f"again/{look.step}", self.options.proof, look.scale, whole=True)
         self._hold(rest.losses())
         return replace(with_rest(look, rest), proof=True)
 
@@ -166,10 +181,16 @@ class Loop(Objective):
         if latents:
             self.holding.add(self.model, [*latents], torch.stack([*latents.values()]))
 
-    def _watch(self, words: Sequence[str]) -> None:
-        """Words that were lost are looked at more often, and more captions with them are held."""
-        self.looker.watch(words)
-        self._hold(self.looker.beside(words, f"watch/{len(self.looks)}"))
+    def _stray(self, step: int) -> None:
+        """Of many other captions, those whose predictions have moved most are held from now on."""
+        what = f"stray/{step}"
+        fresh = self.looker.harmless(self.looker.rng(what), FRESH)
+        self._hold(self.looker.pictured(self.holding.strayed(self.student, fresh, MORE, self.looker.rng(what)), what))
+        self.holding.weigh(self.student)
+
+    def _before(self, look: Look) -> list[Look]:
+        """The looks at earlier steps, each at its best strength."""
+        return [one for one in self.looks if one.step < look.step and one.done != TRIED]
 
     def _excess(self, look: Look) -> float:
         return loop.excess(look, self.options.erased, self.options.damage)
@@ -177,8 +198,11 @@ class Loop(Objective):
     def _adapt(self, look: Look) -> str:
         """η, w and the pace of the next steps, and what was done in words."""
         before, aims = (*self.pushing.eta, self.weight, self.pace), (self.options.erased, self.options.damage)
-        said, unsaid = self.pushing.eta
-        self.pushing.eta = loop.stronger(said, look.named, look, *aims), loop.stronger(unsaid, look.unsaid, look, *aims)
+        (said, unsaid), last = self.pushing.eta, [loop.BEGIN, *self._before(look)][-1]
+        self.pushing.eta = (
+            loop.stronger(said, look.named, last.named, look, *aims),
+            loop.stronger(unsaid, look.unsaid, last.unsaid, look, *aims),
+        )
         self.weight = loop.heavier(self.weight, self.options.keep_weight, look, self.options.damage)
         self.pace = loop.slower(self.pace, look, *aims) if self.settling is None else self._again(look)
         return loop.change(before, (*self.pushing.eta, self.weight, self.pace))
@@ -205,7 +229,8 @@ class Loop(Objective):
         if self.best is None:
             return edit
         k, delta = self.best
-        scale = 1.0 if self.ended == PROVEN else self._scale(self.looks[k], replace(edit, delta=Composed(delta)))
+        look = self.looks[k]
+        scale = look.scale if self.ended == PROVEN else self._scale(look, replace(edit, delta=Composed(delta)))
         return replace(
             edit, delta=Composed(delta).scaled(scale), provenance={**edit.provenance, "loop": self.history()}
         )
@@ -216,7 +241,7 @@ class Loop(Objective):
         for scale in SCALES:
             left = self.looker.left(edit, f"proof/{look.step}", self.enough, scale)
             rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, scale, whole=True)
-            about = {"step": look.step, "seconds": last, "proof": True, "scale": scale, "done": "tried"}
+            about = {"step": look.step, "seconds": last, "proof": True, "scale": scale, "done": TRIED}
             tries.append(summed(left, rest, **about))
         best = min(tries, key=self._excess)
         self.looks += [replace(one, done="the result") if one is best else one for one in tries]
@@ -298,6 +323,6 @@ def told(look: Look) -> str:
     leaks = f" (such as “{look.leaks[0]}”)" if look.leaks else ""
     worst = ", ".join(f"{word} {a} of {b}" for word, a, b in look.worst)
     return (
-        f"step {look.step}: the concept in {left} of {n} pictures{leaks}, {lost} of {m} other words lost"
-        f"{f' ({worst})' if worst else ''}: {look.done}"
+        f"step {look.step}{strength(look)}: the concept in {left} of {n} pictures{leaks},"
+        f" {lost} of {m} other words lost{f' ({worst})' if worst else ''}: {look.done}"
     )

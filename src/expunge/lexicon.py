@@ -151,7 +151,7 @@ class Lexicon(BaseModel):
     ) -> dict[str, str]:  # fmt: skip
         """Phrases for a random caption, of all slots `but` some, whose words are `beside` them.
 
-        Half of the captions have, in a slot, one of the words that it may `prefer`.
+        Half of the captions have, in a slot, one of the words that it may `prefer`; a quarter, where it is one.
         """
         words = {s: self._word(s, rng, (prefer or {}).get(s, ())) for s in self.slots}
         there = {s: w for s, w in words.items() if w and s not in but}
@@ -160,7 +160,7 @@ class Lexicon(BaseModel):
         return {s: self.slots[s].said(w, rng) for s, w in fitting.items()}
 
     def _word(self, slot: str, rng: random.Random, prefer: Sequence[str]) -> str:
-        own, there, liked = self.slots[slot], rng.random(), bool(prefer) and rng.random() < 0.5
+        own, there, liked = self.slots[slot], rng.random(), rng.random() < min(0.5, len(prefer) / 4)
         word = rng.choice(prefer if liked else own.words)
         return word if liked or there < own.share else ""
 

@@ -24,8 +24,6 @@ from .witness import Base, Tried
 
 HIDES, ASKED = 0.25, 16
 """A suspected word brings a concept along if more than so much of that many pictures show it."""
-MORE = 24
-"""Captions that are held from then on, where words were lost."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +105,12 @@ class Looker(Asking):
         self.witness = self.options.witness(self.model, self.concepts)
         self.settings = Settings(steps=self.options.picture_steps, cfg=self.model.cfg)
 
-    def beside(self, words: Sequence[str], what: str) -> dict[str, Tensor]:
-        """Captions to hold that say one of these words, each with the latent of the base's picture."""
-        slots = {s: [w for w in words if w in own.words] for s, own in self.lexicon.slots.items()}
-        liked = {s: own for s, own in slots.items() if own}
-        drawn = self.lexicon.others(self.rng(what), 2 * MORE, self.names, liked) if liked else []
-        said = [{*self.lexicon.known(text).values()} for text in drawn]
-        found = [text for text, own in zip(drawn, said, strict=True) if own & {*words}][:MORE]
-        if not found:
+    def pictured(self, captions: Sequence[str], what: str) -> dict[str, Tensor]:
+        """Those of these captions that can be held, each with the latent of the base's picture."""
+        if not captions:
             return {}
-        clean, images = self.drawn(found, what)
-        return {text: z for text, z, held in zip(found, clean, self.free(found, images), strict=True) if held}
+        clean, images = self.drawn(captions, what)
+        return {text: z for text, z, held in zip(captions, clean, self.free(captions, images), strict=True) if held}
 
     @property
     def sure(self) -> float:

@@ -2,14 +2,16 @@
 
 After every few dozen steps a look: pictures of fresh captions with the concept, and of others that say nothing of it.
 
-- Captions that still bring the concept, and others that lost what they showed, are trained on from then on, more
-  often than the rest: the first on the very picture that the model drew, the others on the base's.
-- While too much stays, or anything does and no more is lost than may be, the push η grows; while too much is lost, of
-  all words or of one, the weight w of what must stay, and where that is not one word alone, steps become shorter. Words
-  that were lost twice in three looks are looked at more often, and more captions with them are held.
+- Captions that still bring the concept, and others that lost what they showed, are trained on from then on: the first
+  on the very picture that the model drew, and more often than the rest, the others on the base's. Of many more captions
+  those are held whose predictions have moved most, and each as often as its own have.
+- While too much stays, or anything does and no more is lost than may be, the push η grows, but not where the concept
+  goes by itself; while too much is lost, of all words or of one, the weight w of what must stay, and where that is not
+  one word alone, steps become shorter. Words that were lost twice in three looks are looked at more often.
 - If a look, and more pictures of the concept, find little of both, the model settles: steps become shorter and shorter,
-  and w holds more. Then a larger look proves it, on fresh captions and seeds, and on as many again where that tells too
-  little. If it does, the run is over; if it fails by little, most of the settling is done again.
+  and w holds more. Then a larger look proves it, on fresh captions and seeds; where that finds any of the concept, of a
+  slightly stronger edit, which is the result if it leaves less; and on as many again where that tells too little. If it
+  does, the run is over; if it fails by little, most of the settling is done again.
 
 If it never does, the best that was seen is the result, at the strength that is best of a few.
 """
@@ -27,6 +29,8 @@ from .score import rate
 GROWTH = 1.5
 """By how much η and w grow at a time."""
 LEAST_ETA, MOST_ETA, MOST_WEIGHT = 0.5, 8.0, 16.0
+FALLS = 1 / 3
+"""What is left of what was, where the concept goes by itself."""
 PACE, LEAST_PACE = 0.6, 0.1
 """By how much steps become shorter at a time, and at most."""
 
@@ -91,6 +95,10 @@ class Look:
         harmed = {word: (n[0], n[1]) for word, n in row["harmed"].items()}
         rest = {k: row[k] for k in ("step", "seconds", "proof", "scale", "gained", "weight", "pace", "done")}
         return cls(**{**rest, **pairs, "harmed": harmed})
+
+
+BEGIN = Look(step=0, seconds=0.0, proof=False, named=(1, 1), unsaid=(1, 1), lost=(0, 0), harmed={})
+"""Before the first one all of the concept is there."""
 
 
 def interval(hits: int, n: int) -> tuple[float, float, float]:
@@ -178,10 +186,14 @@ def together(look: Look, named: tuple[int, int], unsaid: tuple[int, int], leaks:
     return replace(look, named=sums[0], unsaid=sums[1], leaks=(*look.leaks, *leaks))
 
 
-def stronger(eta: float, left: tuple[int, int], look: Look, erased: float, damage: float) -> float:
-    """η after a look: it grows while too much is left, or anything is and no more is lost than may be."""
+def stronger(
+    eta: float, left: tuple[int, int], before: tuple[int, int], look: Look, erased: float, damage: float
+) -> float:
+    """η after a look: it grows while too much is left, or anything is and no more is lost than may be; but not where
+    it fell to a third of what was left `before`, and is on its way."""
     slack = left[0] > 0 and harmless(look, damage)
-    return min(MOST_ETA, max(LEAST_ETA, eta * GROWTH)) if slack or clearly(left, erased) else eta
+    falls = share(left) <= FALLS * share(before)
+    return eta if falls or not (slack or clearly(left, erased)) else min(MOST_ETA, max(LEAST_ETA, eta * GROWTH))
 
 
 def heavier(weight: float, start: float, look: Look, damage: float) -> float:
@@ -231,6 +243,11 @@ def suspects(rows: Sequence[Mapping[str, str]], shown: Sequence[bool]) -> list[t
     found = [(hits, word) for word, (hits, n) in counts.items() if hits >= HITS and hits / n > SUSPECT]
     slots = {word: slot for words in rows for slot, word in words.items()}
     return [(slots[word], word) for _, word in sorted(found, key=lambda pair: -pair[0])][:MOST_SUSPECTS]
+
+
+def strength(look: Look) -> str:
+    """Of the edit, in words, where it was looked at with another than its own."""
+    return "" if look.scale == 1 else f", at {look.scale:g} times its strength"
 
 
 def change(before: Sequence[float], after: Sequence[float]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,17 @@ from torch import Tensor
 from .growing import Growing
 from .model import Condition, Model
 from .objective import Part, Preserve, Rows
+from .rng import torch_rng
 from .trajectory import Points, Roles
 
 SHARE = 1 / 3
 """Of what is held, any words together."""
 CAP = 12.0
 """The largest η of a push whose concept is not said."""
+MIDDLE, EARLY = 0.5, 0.7
+"""Times, of all, at which predictions are compared: on a caption's own picture, and on another's."""
+LEAST, MOST = 0.25, 8.0
+"""How often a caption is drawn at least and at most, where the mean is 1."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,40 @@ class Holding(Preserve):
         k = torch.randint(len(self.loose), (n,), generator=self.route.rng("loose", step))
         return Condition.cat([own[: len(points) - n], self.loose[k]])
 
+    def weigh(self, student: Mapping[str, Tensor]) -> None:
+        """From now on captions are drawn as often as their predictions have moved: what little a picture shows of a
+        loss, they tell long before."""
+        found = moved(
+            self.route.model, student, self.route.roles.conditions["sample"], self.route.clean, MIDDLE, self.route.seed
+        )
+        self.route.odds = (found / found.mean().clamp(min=1e-12)).clamp(LEAST, MOST)
+
+    def strayed(self, student: Mapping[str, Tensor], captions: Sequence[str], n: int, rng: random.Random) -> list[str]:
+        """The `n` of these captions whose predictions have moved most, on pictures that are held."""
+        fresh = [text for text in captions if text not in self.captions]
+        if not fresh:
+            return []
+        clean = self.route.clean[[rng.randrange(len(self.captions)) for _ in fresh]]
+        found = moved(self.route.model, student, self.route.model.captions(fresh), clean, EARLY, self.route.seed)
+        return [fresh[k] for k in found.argsort(descending=True, stable=True)[:n].tolist()]
+
     def add(self, model: Model, captions: Sequence[str], clean: Tensor) -> None:
         """More of them, each with its picture's latents (n, c, h, w)."""
         self.route.add({"sample": model.captions(captions)}, clean)
         self.captions += captions
+
+
+@torch.no_grad()
+def moved(
+    model: Model, student: Mapping[str, Tensor], said: Condition, clean: Tensor, time: float, seed: int
+) -> Tensor:
+    """‖e(x_t, k) − e*(x_t, k)‖², its mean over x_t, of n captions k and latents (n, c, h, w): (n,), on the CPU."""
+    t = torch.full((len(clean),), int(time * model.horizon))
+    x_t = model.diffuse(clean, model.noise(len(clean), torch_rng(seed, "moved")), t)
+
+    def part(i: int) -> Tensor:
+        own = slice(i, i + model.rows)
+        e, frozen = (model.predict(x_t[own], t[own], said[own], weights) for weights in (student, None))
+        return (e - frozen).float().square().flatten(1).mean(1).cpu()
+
+    return torch.cat([part(i) for i in range(0, len(clean), model.rows)])

@@ -12,8 +12,9 @@ pictures with the concept, of weight π, and without:
 
 Of pure noise π is the share of the pictures that show it; of a clean one it is 1 or 0, as the judge says; between,
 it moves with the picture's share in the variance of x_t. x_t are noised pictures: at first the frozen model's; then, at
-each look, also the student's own that still show the concept, and the base's of what was lost. What η is multiplied by,
-w, the pace, and when to stop, the looks decide (see `loop`).
+each look, also the student's own that still show the concept, and the base's of what was lost. The larger
+‖ e(x_t, k) − e*(x_t, k) ‖² was at the last look, the more often k is drawn, and other captions of which it is largest
+become k, too. What η is multiplied by, w, the pace, and when to stop, the looks decide (see `loop`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pydantic import Field, model_validator
 from .. import loop
 from ..asking import RELATIVES
 from ..beside import Touches
-from ..closing import SCALES, Loop
+from ..closing import FRESH, MORE, SCALES, Loop
 from ..concept import Concept, whole
 from ..errors import ExpungeError
 from ..lexicon import LONG, Place, lexicon, placed
@@ -109,11 +110,14 @@ class ClosedLoop(Trained):
 
     def passes(self, concepts: Sequence[Concept]) -> int:
         """Of a run to its last step, with every look and the strengths that are tried then, but for more pictures at a
-        look and proofs that fail on the way; most end sooner."""
+        look, and proofs that fail on the way or are tried at more strengths; most end sooner."""
         looks, near = -(-self.steps // self.every), 2 * self.keep_neighbours * len(concepts)
-        others = 1 + len(self.held(concepts)) + self.search + near
-        pictures = others + 3 * self.look * looks + 3 * len(SCALES) * self.proof
-        return self.erasing(concepts) + 4 * self.keep_batch * self.steps + 2 * self.picture_steps * pictures
+        others, on = 1 + len(self.held(concepts)) + self.search + near, looks - 1
+        pictures = others + 3 * self.look * looks + MORE * on + 3 * len(SCALES) * self.proof
+        compared = on * (FRESH + others) + MORE * on * looks // 2
+        return (
+            self.erasing(concepts) + 4 * self.keep_batch * self.steps + 2 * (self.picture_steps * pictures + compared)
+        )
 
     def suits(self, concepts: Sequence[Concept]) -> None:
         super().suits(concepts)

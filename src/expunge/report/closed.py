@@ -10,7 +10,7 @@ from typing import Any
 from ..edit import Edit
 from ..errors import ExpungeError
 from ..files import write_text
-from ..loop import BLIND, Look, bound
+from ..loop import BLIND, Look, bound, strength
 from . import plots
 from .render import render
 
@@ -34,10 +34,9 @@ def verdict(edit: Edit) -> str:
     )
     told += net
     if ended == "proven":
-        return f"Proven after {result.step} steps: {told}."
-    strength = "" if result.scale == 1 else f", at {result.scale:g} times its strength"
+        return f"Proven after {result.step} steps{strength(result)}: {told}."
     why = way(result, short(result, edit.provenance))
-    return f"Not proven, {ended}. The best was seen after {result.step} steps{strength}: {told}. {why}".strip()
+    return f"Not proven, {ended}. The best was seen after {result.step} steps{strength(result)}: {told}. {why}".strip()
 
 
 def short(look: Look, about: Mapping[str, Any]) -> str:
@@ -78,7 +77,7 @@ HEAD = ("strength", "still there, named", "unsaid", "words of others lost", "mos
 def page(edit: Edit, picture: Path | None = None) -> str:
     """The whole of it, with a picture of before and after."""
     found, about = looks(edit), edit.provenance["loop"]
-    courses = [look for look in found if look.scale == 1 and look.done not in ("tried", "the result")]
+    courses = [look for look in found if look.done not in ("tried", "the result")]
     values: dict[str, Any] = {
         "names": [c["name"] for c in edit.provenance["concepts"]], "edit": edit, "verdict": verdict(edit),
         "plot": plots.looks([look.row() for look in courses]), "head": HEAD, "rows": rows(found), "about": about,
