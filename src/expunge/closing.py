@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SCALES = (1.0, 0.8, 1.25)
 """Strengths that are tried at the end, where the aims were not met."""
 FIRMER = 1.1
-"""The strength at which a proof that finds some of the concept looks again, at the same captions and seeds."""
+"""The strength at which a proof that finds a little too much looks again, at the same captions and seeds."""
 LOOSE = 256
 """Captions of any words whose predictions are held."""
 FRESH, MORE = 192, 16
@@ -140,24 +140,24 @@ class Loop(Objective):
         return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
 
     def _proof(self, look: Look, edit: Edit) -> Look:
-        """The look with more pictures, and as many again where they would prove it; of others, too, unless it finds too
-        much of the concept."""
-        seen = self._firmly(look, edit)
-        if loop.near(seen.left, self.enough, self.options.erased, self.looker.sure):
-            seen = self._more(seen, edit, "again")
-        if seen.left[0] and loop.bound(seen.left, self.looker.sure) > self.options.erased:
-            return seen
-        return self._others(seen, edit)
+        """The look with a proof's pictures, or those of a slightly stronger edit, where these alone show little enough; of
+        others, too, unless it finds too much of the concept."""
+        seen = self._enough(look, edit)
+        if self._leaks(seen) and loop.scarce(seen, self.options.erased):
+            firmer = self._enough(replace(look, scale=FIRMER, named=(0, 0), unsaid=(0, 0), leaks=()), edit)
+            seen, other = (seen, firmer) if self._leaks(firmer) else (firmer, seen)
+            self.looks.append(replace(other, lost=(0, 0), losses=(), harmed={}, done=TRIED))
+        return seen if self._leaks(seen) else self._others(seen, edit)
 
-    def _firmly(self, look: Look, edit: Edit) -> Look:
-        """The look with more pictures, or these of a stronger edit, where that leaves less of the concept."""
+    def _enough(self, look: Look, edit: Edit) -> Look:
+        """The look with a proof's pictures of the concept, and as many again where they would prove it."""
         seen = self._more(look, edit)
-        if not seen.left[0] or not loop.scarce(seen, self.options.erased):
-            return seen
-        firmer = replace(look, scale=FIRMER, named=(0, 0), unsaid=(0, 0), leaks=())
-        best, other = sorted((seen, self._more(firmer, edit)), key=lambda one: loop.share(one.left))
-        self.looks.append(replace(other, lost=(0, 0), losses=(), harmed={}, done=TRIED))
-        return best
+        near = loop.near(seen.left, self.enough, self.options.erased, self.looker.sure)
+        return self._more(seen, edit, "again") if near else seen
+
+    def _leaks(self, look: Look) -> bool:
+        """Whether pictures show too much of the concept for a proof."""
+        return bool(look.left[0]) and loop.bound(look.left, self.looker.sure) > self.options.erased
 
     def _others(self, look: Look, edit: Edit) -> Look:
         """The proof of other captions in place of the look's, by as many again where what was lost may be chance."""

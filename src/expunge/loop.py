@@ -9,9 +9,9 @@ After every few dozen steps a look: pictures of fresh captions with the concept,
   goes by itself; while too much is lost, of all words or of one, the weight w of what must stay, and where that is not
   one word alone, steps become shorter. Words that were lost twice in three looks are looked at more often.
 - If a look, and more pictures of the concept, find little of both, the model settles: steps become shorter and shorter,
-  and w holds more. Then a larger look proves it, on fresh captions and seeds; where that finds any of the concept, of a
-  slightly stronger edit, which is the result if it leaves less; and on as many again where that tells too little. If it
-  does, the run is over; if it fails by little, most of the settling is done again.
+  and w holds more. Then a larger look proves it, on fresh captions and seeds, and on as many again where that tells too
+  little; where it finds a little too much, of a slightly stronger edit, too. If one is proven, the run is over; if none
+  is, by little, most of the settling is done again.
 
 If it never does, the best that was seen is the result, at the strength that is best of a few.
 """
