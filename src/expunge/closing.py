@@ -140,8 +140,8 @@ class Loop(Objective):
         return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
 
     def _proof(self, look: Look, edit: Edit) -> Look:
-        """The look with a proof's pictures, or those of a slightly stronger edit, where these alone show little enough; of
-        others, too, unless it finds too much of the concept."""
+        """The look with a proof's pictures, or those of a slightly stronger edit where these alone show little enough;
+        of others, too, unless it finds too much of the concept."""
         seen = self._enough(look, edit)
         if self._leaks(seen) and loop.scarce(seen, self.options.erased):
             firmer = self._enough(replace(look, scale=FIRMER, named=(0, 0), unsaid=(0, 0), leaks=()), edit)
