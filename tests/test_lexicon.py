@@ -139,7 +139,9 @@ def test_parts_of_two_words_are_its_nearest() -> None:
     assert plain < 0.4 < 0.5 < often, "a word that a caption seldom has"
 
 
-@pytest.mark.parametrize(("liked", "part"), [([], 0), (["cat"], 1 / 4), (["cat", "bird"], 1 / 2), (["cat"] * 9, 1 / 2)])
+@pytest.mark.parametrize(
+    ("liked", "part"), [([], 0), (["cat"], 1 / 4), (["cat"] * 2, 1 / 4), (["cat", "bird", "fish"], 1 / 2)]
+)
 def test_what_is_preferred_takes_half_or_a_quarter(liked: list[str], part: float) -> None:
     rng, n = random.Random(0), 6000
     said = [WORLD.draw(rng, prefer={"object": liked})["object"] for _ in range(n)]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .concept import Concept, says, whole
+from .concept import Concept, whole
 from .lexicon import Place, first, lexicon, placed
 from .model import Model
 from .pushing import Push
@@ -118,10 +118,8 @@ class Asking:
         return [*own, *drawn[: wanted // 2], *self.lexicon.balanced(drawn[wanted // 2 :], wanted - wanted // 2)]
 
     def harmless(self, rng: random.Random, n: int) -> list[str]:
-        """Captions that neither say nor bring along any concept, of any words of the lexicon alike."""
-        along = [word for own in self.hiding for _, word, _ in own]
-        drawn = self.lexicon.others(rng, n, self.names)
-        return [text for text in drawn if not any(says(text, word) for word in along)]
+        """Captions that neither say nor bring along any concept, as the lexicon draws them."""
+        return self.lexicon.others(rng, n, [*self.names, *(word for own in self.hiding for _, word, _ in own)])
 
     def wanted(self, rng: random.Random, i: int, n: int) -> list[Push]:
         """What to look at for concept i: captions that bring it along, for a half; its name; captions that say it."""

@@ -135,18 +135,26 @@ class Loop(Objective):
     def _more(self, look: Look, edit: Edit, what: str = "proof") -> Look:
         """The look with more pictures of the concept, of other captions."""
         left = self.looker.left(edit, f"{what}/{look.step}", self.enough, look.scale)
-        self._push(left)
-        said, unsaid = left.counts(unsaid=False), left.counts(unsaid=True)
-        return loop.together(look, said, unsaid, [push.p for push in left.leaks()[0]])
+        if look.scale == 1:
+            self._push(left)
+        return loop.together(look, **about(left))
 
     def _proof(self, look: Look, edit: Edit) -> Look:
-        """The look with a proof's pictures, or those of a slightly stronger edit where these alone show little enough;
-        of others, too, unless it finds too much of the concept."""
-        seen = self._enough(look, edit)
-        if self._leaks(seen) and loop.scarce(seen, self.options.erased):
-            firmer = self._enough(replace(look, scale=FIRMER, named=(0, 0), unsaid=(0, 0), leaks=()), edit)
-            seen, other = (seen, firmer) if self._leaks(firmer) else (firmer, seen)
-            self.looks.append(replace(other, lost=(0, 0), losses=(), harmed={}, done=TRIED))
+        """The look with a proof's pictures, of others, too, where they show little enough of the concept; where they
+        show a little too much, and a slightly stronger edit is proven, the look at that."""
+        seen, sees = self._enough(look, edit), self.looker.sure >= loop.BLIND
+        if not self._leaks(seen):
+            return self._others(seen, edit)
+        if sees and loop.scarce(seen, self.options.erased):
+            firmer = self._firmer(look, edit)
+            seen, other = (firmer, seen) if self._proven(firmer) else (seen, firmer)
+            self.looks.append(replace(other, done=TRIED))
+        return seen
+
+    def _firmer(self, look: Look, edit: Edit) -> Look:
+        """The look and its proof at a slightly greater strength."""
+        left = self.looker.left(edit, f"look/{look.step}", self.options.look, FIRMER)
+        seen = self._enough(replace(look, **about(left), scale=FIRMER, lost=(0, 0), losses=(), harmed={}), edit)
         return seen if self._leaks(seen) else self._others(seen, edit)
 
     def _enough(self, look: Look, edit: Edit) -> Look:
@@ -182,11 +190,19 @@ class Loop(Objective):
             self.holding.add(self.model, [*latents], torch.stack([*latents.values()]))
 
     def _stray(self, step: int) -> None:
-        """Of many other captions, those whose predictions have moved most are held from now on."""
+        """Of many other captions, those whose predictions have moved most, by the weights that learn, are held from now
+        on."""
         what = f"stray/{step}"
         fresh = self.looker.harmless(self.looker.rng(what), FRESH)
         self._hold(self.looker.pictured(self.holding.strayed(self.student, fresh, MORE, self.looker.rng(what)), what))
         self.holding.weigh(self.student)
+
+    def _shares(self, look: Look) -> tuple[float, float]:
+        """Of the concept by name, and unsaid, at the look before; at first, of the base's pictures."""
+        if last := self._before(look)[-1:]:
+            return loop.share(last[0].named), loop.share(last[0].unsaid)
+        priors = [prior for own in self.looker.hiding for _, _, prior in own]
+        return 1.0, sum(priors) / max(1, len(priors))
 
     def _before(self, look: Look) -> list[Look]:
         """The looks at earlier steps, each at its best strength."""
@@ -198,11 +214,9 @@ class Loop(Objective):
     def _adapt(self, look: Look) -> str:
         """η, w and the pace of the next steps, and what was done in words."""
         before, aims = (*self.pushing.eta, self.weight, self.pace), (self.options.erased, self.options.damage)
-        (said, unsaid), last = self.pushing.eta, [loop.BEGIN, *self._before(look)][-1]
-        self.pushing.eta = (
-            loop.stronger(said, look.named, last.named, look, *aims),
-            loop.stronger(unsaid, look.unsaid, last.unsaid, look, *aims),
-        )
+        shares = zip(self.pushing.eta, (look.named, look.unsaid), self._shares(look), strict=True)
+        said, unsaid = (loop.stronger(eta, left, before, look, *aims) for eta, left, before in shares)
+        self.pushing.eta = said, unsaid
         self.weight = loop.heavier(self.weight, self.options.keep_weight, look, self.options.damage)
         self.pace = loop.slower(self.pace, look, *aims) if self.settling is None else self._again(look)
         return loop.change(before, (*self.pushing.eta, self.weight, self.pace))
@@ -238,11 +252,11 @@ class Loop(Objective):
     def _scale(self, look: Look, edit: Edit) -> float:
         """The strength of an edit that misses least; each is looked at on the same captions and seeds."""
         last, tries = self.looks[-1].seconds, list[Look]()
-        for scale in SCALES:
+        for scale in dict.fromkeys((*SCALES, look.scale)):
             left = self.looker.left(edit, f"proof/{look.step}", self.enough, scale)
             rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, scale, whole=True)
-            about = {"step": look.step, "seconds": last, "proof": True, "scale": scale, "done": TRIED}
-            tries.append(summed(left, rest, **about))
+            when = {"step": look.step, "seconds": last, "proof": True, "scale": scale, "done": TRIED}
+            tries.append(summed(left, rest, **when))
         best = min(tries, key=self._excess)
         self.looks += [replace(one, done="the result") if one is best else one for one in tries]
         return best.scale
@@ -299,13 +313,15 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def summed(left: Left, rest: Rest, **about: Any) -> Look:
+def about(left: Left) -> dict[str, Any]:
+    """What was seen of the concept, as a look has it."""
+    leaks = tuple(push.p for push in left.leaks()[0])
+    return {"named": left.counts(unsaid=False), "unsaid": left.counts(unsaid=True), "leaks": leaks}
+
+
+def summed(left: Left, rest: Rest, **when: Any) -> Look:
     """What was seen, in numbers."""
-    seen = Look(
-        named=left.counts(unsaid=False), unsaid=left.counts(unsaid=True),
-        leaks=tuple(push.p for push in left.leaks()[0]), lost=(0, 0), harmed={}, **about,
-    )  # fmt: skip
-    return with_rest(seen, rest)
+    return with_rest(Look(**about(left), lost=(0, 0), harmed={}, **when), rest)
 
 
 def with_rest(look: Look, rest: Rest) -> Look:

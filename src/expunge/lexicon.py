@@ -160,7 +160,7 @@ class Lexicon(BaseModel):
         return {s: self.slots[s].said(w, rng) for s, w in fitting.items()}
 
     def _word(self, slot: str, rng: random.Random, prefer: Sequence[str]) -> str:
-        own, there, liked = self.slots[slot], rng.random(), rng.random() < min(0.5, len(prefer) / 4)
+        own, there, liked = self.slots[slot], rng.random(), rng.random() < min(0.5, len({*prefer}) / 4)
         word = rng.choice(prefer if liked else own.words)
         return word if liked or there < own.share else ""
 

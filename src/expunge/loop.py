@@ -97,10 +97,6 @@ class Look:
         return cls(**{**rest, **pairs, "harmed": harmed})
 
 
-BEGIN = Look(step=0, seconds=0.0, proof=False, named=(1, 1), unsaid=(1, 1), lost=(0, 0), harmed={})
-"""Before the first one all of the concept is there."""
-
-
 def interval(hits: int, n: int) -> tuple[float, float, float]:
     """A share and its 95% interval (Wilson 1927)."""
     found = rate(hits, max(n, 1), metric="", subject="", model="", higher_is_better=False)
@@ -186,13 +182,11 @@ def together(look: Look, named: tuple[int, int], unsaid: tuple[int, int], leaks:
     return replace(look, named=sums[0], unsaid=sums[1], leaks=(*look.leaks, *leaks))
 
 
-def stronger(
-    eta: float, left: tuple[int, int], before: tuple[int, int], look: Look, erased: float, damage: float
-) -> float:
+def stronger(eta: float, left: tuple[int, int], before: float, look: Look, erased: float, damage: float) -> float:
     """η after a look: it grows while too much is left, or anything is and no more is lost than may be; but not where
-    it fell to a third of what was left `before`, and is on its way."""
+    it fell to a third of the share `before`, and is on its way."""
     slack = left[0] > 0 and harmless(look, damage)
-    falls = share(left) <= FALLS * share(before)
+    falls = share(left) <= FALLS * before
     return eta if falls or not (slack or clearly(left, erased)) else min(MOST_ETA, max(LEAST_ETA, eta * GROWTH))
 
 

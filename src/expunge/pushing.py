@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from .growing import Growing
 from .model import Condition, Model
 from .objective import Part, Preserve, Rows
 from .rng import torch_rng
+from .training import fitted
 from .trajectory import Points, Roles
 
 SHARE = 1 / 3
@@ -130,9 +133,8 @@ class Holding(Preserve):
     def weigh(self, student: Mapping[str, Tensor]) -> None:
         """From now on captions are drawn as often as their predictions have moved: what little a picture shows of a
         loss, they tell long before."""
-        found = moved(
-            self.route.model, student, self.route.roles.conditions["sample"], self.route.clean, MIDDLE, self.route.seed
-        )
+        own, route = self.route.roles.conditions["sample"], self.route
+        found = moved(route.model, student, own.__getitem__, route.clean, MIDDLE, route.seed)
         self.route.odds = (found / found.mean().clamp(min=1e-12)).clamp(LEAST, MOST)
 
     def strayed(self, student: Mapping[str, Tensor], captions: Sequence[str], n: int, rng: random.Random) -> list[str]:
@@ -140,8 +142,8 @@ class Holding(Preserve):
         fresh = [text for text in captions if text not in self.captions]
         if not fresh:
             return []
-        clean = self.route.clean[[rng.randrange(len(self.captions)) for _ in fresh]]
-        found = moved(self.route.model, student, self.route.model.captions(fresh), clean, EARLY, self.route.seed)
+        clean, model = self.route.clean[[rng.randrange(len(self.captions)) for _ in fresh]], self.route.model
+        found = moved(model, student, lambda rows: model.captions(fresh[rows]), clean, EARLY, self.route.seed)
         return [fresh[k] for k in found.argsort(descending=True, stable=True)[:n].tolist()]
 
     def add(self, model: Model, captions: Sequence[str], clean: Tensor) -> None:
@@ -152,15 +154,21 @@ class Holding(Preserve):
 
 @torch.no_grad()
 def moved(
-    model: Model, student: Mapping[str, Tensor], said: Condition, clean: Tensor, time: float, seed: int
-) -> Tensor:
-    """‖e(x_t, k) − e*(x_t, k)‖², its mean over x_t, of n captions k and latents (n, c, h, w): (n,), on the CPU."""
-    t = torch.full((len(clean),), int(time * model.horizon))
-    x_t = model.diffuse(clean, model.noise(len(clean), torch_rng(seed, "moved")), t)
+    model: Model, student: Mapping[str, Tensor], said: Callable[[slice], Condition], clean: Tensor, time: float,
+    seed: int,
+) -> Tensor:  # fmt: skip
+    """‖e(x_t, k) − e*(x_t, k)‖², its mean over x_t, of what is `said` and latents (n, c, h, w): (n,), on the CPU."""
+    noise, n = model.noise(len(clean), torch_rng(seed, "moved")), len(clean)
 
-    def part(i: int) -> Tensor:
-        own = slice(i, i + model.rows)
-        e, frozen = (model.predict(x_t[own], t[own], said[own], weights) for weights in (student, None))
+    def part(rows: slice) -> Tensor:
+        t = torch.full((len(noise[rows]),), int(time * model.horizon))
+        x_t, k = model.diffuse(clean[rows], noise[rows], t), said(rows)
+        e, frozen = (model.predict(x_t, t, k, weights) for weights in (student, None))
         return (e - frozen).float().square().flatten(1).mean(1).cpu()
 
-    return torch.cat([part(i) for i in range(0, len(clean), model.rows)])
+    with tqdm(total=n, desc="comparing", unit="caption", leave=False, disable=not model.team.main) as bar:
+        found = []
+        for i in range(0, n, model.rows):
+            found.append(fitted(partial(part, slice(i, i + model.rows)), model.lighter, bar))
+            bar.update(len(found[-1]))
+    return torch.cat(found)
