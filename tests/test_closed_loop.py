@@ -20,7 +20,7 @@ from conftest import TinyModel
 from expunge import Concept, Edit, ExpungeError, loop
 from expunge.cli import main
 from expunge.cli.erasing import seconds
-from expunge.closing import FRESH, MORE, OVER, PROVEN, Loop
+from expunge.closing import MORE, OVER, PROVEN, Loop
 from expunge.concept import says
 from expunge.erasure import build_method
 from expunge.errors import Interrupted
@@ -68,6 +68,14 @@ SHORT: dict[str, Any] = {
     "keep_neighbours": 2, "picture_steps": 2, "settle": 0,
 }  # fmt: skip
 CAR = [Concept(name="car")]
+FRESH = 24
+
+
+@pytest.fixture(autouse=True)
+def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions that are compared at a look, as in `SHORT` of everything else."""
+    for module in ("closing", "methods.closed_loop"):
+        monkeypatch.setattr(f"expunge.{module}.FRESH", FRESH)
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +308,7 @@ def test_at_each_look_more_captions_are_held(tiny: TinyModel, monkeypatch: pytes
     monkeypatch.setattr(ZeroShot, "changed", nothing)
     held = short(judge="clip", steps=6).fit(tiny(), CAR).provenance["loop"]["held"]
     assert weighed == [sizes[0] + MORE - 1, sizes[0] + 2 * (MORE - 1)] == [sizes[1], len(held)]
-    assert len(asked) > FRESH and not any(says(text, word) for text in asked for word in ("car", "city"))
+    assert len(asked) == 2 * FRESH and not any(says(text, word) for text in asked for word in ("car", "city"))
 
 
 def test_a_word_that_is_lost_again_is_watched() -> None:
@@ -617,7 +625,7 @@ def test_what_comes_back_as_it_settles_is_pushed_again(tiny: TinyModel, monkeypa
         return replace(found, there=[what == "proof/4"] * len(found.there))
 
     monkeypatch.setattr(Looker, "left", there)
-    edit = short(proof=125, steps=12, settle=2).fit(tiny(), CAR)
+    edit = short(proof=10, erased=0.25, steps=12, settle=2).fit(tiny(), CAR)
     rows = edit.provenance["loop"]["looks"]
     assert [row["done"] for row in rows] == ["settles", "η 1 → 1.5, w 2 → 1.33, pace 0.5 → 1", "settles", PROVEN]
     assert [row["pace"] for row in rows[1:3]] == [1, 1] and "proof/2" in seen, "more pictures before it settles"
@@ -659,7 +667,8 @@ def test_a_proof_that_finds_a_little_looks_at_as_many_again_or_at_a_stronger_edi
     monkeypatch.setattr(Exact, "evidence", lambda _, images, __: -torch.ones(len(images)))
     monkeypatch.setattr(Exact, "changed", nothing)
     method, rest = short(proof=10, erased=0.25, steps=2), Looker.rest
-    plain, seen, others = method.fit(tiny(), CAR), list[tuple[str, int, float]](), list[float]()
+    plain = method.fit(tiny(), CAR) if scale != 1 else None
+    seen, others = list[tuple[str, int, float]](), list[float]()
 
     def stays(self: Looker, edit: Edit, what: str, pictures: int, by: float = 1.0, **how: Any) -> Any:
         found = rest(self, edit, what, pictures, by, **how)
@@ -679,7 +688,8 @@ def test_a_proof_that_finds_a_little_looks_at_as_many_again_or_at_a_stronger_edi
     assert others[-1] == (1.1 if "lost × 1.1" in hits else scale) and others[0] == 1, (
         "what stays is looked at as it ships"
     )
-    assert all(torch.allclose(edit.delta[k], scale * d, atol=1e-8) for k, d in plain.delta.items())
+    if plain:
+        assert all(torch.allclose(edit.delta[k], scale * d, atol=1e-8) for k, d in plain.delta.items())
     assert proven == ("Proven" in verdict(edit)) and (f"at {scale} times its strength" in verdict(edit)) == (scale != 1)
 
 
@@ -754,7 +764,7 @@ def test_a_little_that_is_left_takes_no_more_than_most_of_the_settling(
     monkeypatch.setattr(Exact, "changed", nothing)
     monkeypatch.setattr(Looker, "left", counting({"proof/8": 1, "again/8": 3}, []))
     rates = list[float]()
-    method = short(proof=125, steps=20, settle=6, lr=1e-3)
+    method = short(proof=10, erased=0.25, steps=20, settle=6, lr=1e-3)
     edit = method.fit(tiny(), CAR, on_step=lambda trainer, _: rates.append(trainer.rate))
     rows = edit.provenance["loop"]["looks"]
     assert [row["done"] for row in rows if row["done"] != "tried"] == ["settles"] * 3 + [
