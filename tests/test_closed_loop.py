@@ -668,7 +668,7 @@ def test_a_proof_that_finds_a_little_looks_at_as_many_again_or_at_a_stronger_edi
     monkeypatch.setattr(Exact, "changed", nothing)
     method, rest = short(proof=10, erased=0.25, steps=2), Looker.rest
     plain = method.fit(tiny(), CAR) if scale != 1 else None
-    seen, others = list[tuple[str, int, float]](), list[float]()
+    seen, others, pushed = list[tuple[str, int, float]](), list[float](), list[int]()
 
     def stays(self: Looker, edit: Edit, what: str, pictures: int, by: float = 1.0, **how: Any) -> Any:
         found = rest(self, edit, what, pictures, by, **how)
@@ -679,6 +679,7 @@ def test_a_proof_that_finds_a_little_looks_at_as_many_again_or_at_a_stronger_edi
     monkeypatch.setattr(Looker, "left", counting(hits, seen))
     monkeypatch.setattr(Looker, "rest", stays)
     monkeypatch.setattr(Loop, "_scale", lambda *_: 1.0)
+    monkeypatch.setattr(Pushing, "add", lambda _, __, pushes, ___: pushed.append(len(pushes)))
     edit = method.fit(tiny(), CAR)
     found = edit.provenance["loop"]
     *tries, row = found["looks"]
@@ -688,6 +689,9 @@ def test_a_proof_that_finds_a_little_looks_at_as_many_again_or_at_a_stronger_edi
     assert others[-1] == (1.1 if "lost × 1.1" in hits else scale) and others[0] == 1, (
         "what stays is looked at as it ships"
     )
+    assert len(row["leaks"]) == named[0], "each is told"
+    plainly = [hits.get(what, 0) + hits.get(f"{what} × {by}", 0) for what, _, by in seen if by == 1]
+    assert sum(pushed) == sum(plainly), "what the edit itself shows is trained on"
     if plain:
         assert all(torch.allclose(edit.delta[k], scale * d, atol=1e-8) for k, d in plain.delta.items())
     assert proven == ("Proven" in verdict(edit)) and (f"at {scale} times its strength" in verdict(edit)) == (scale != 1)

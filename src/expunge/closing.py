@@ -252,7 +252,7 @@ class Loop(Objective):
     def _scale(self, look: Look, edit: Edit) -> float:
         """The strength of an edit that misses least; each is looked at on the same captions and seeds."""
         last, tries = self.looks[-1].seconds, list[Look]()
-        for scale in dict.fromkeys((*SCALES, look.scale)):
+        for scale in SCALES:
             left = self.looker.left(edit, f"proof/{look.step}", self.enough, scale)
             rest = self.looker.rest(edit, f"proof/{look.step}", self.options.proof, scale, whole=True)
             when = {"step": look.step, "seconds": last, "proof": True, "scale": scale, "done": TRIED}
