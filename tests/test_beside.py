@@ -35,6 +35,7 @@ INTO = [Concept(name="grumpy cat", anchor="cat")]
 CAT = [Concept(name="grumpy cat")]
 SHORT = {"steps": 5, "grid": 2, "batch": 2, "keep": ("a boat",), "keep_grid": 2, "keep_batch": 2}
 TRAINED = [m for m in METHODS.values() if issubclass(m, Trained) and m.kind != "closed-loop"]  # which draws a lot
+pytestmark = pytest.mark.usefixtures("fewer")
 
 
 def others(model: Model, folder: Path, n: int, part: str = "attn2") -> list[str]:

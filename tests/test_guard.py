@@ -741,6 +741,7 @@ def test_a_browser_misses_nothing(site: Site, locked: Site, tmp_path: Path) -> N
         page.fill("input", PASSWORD)
         page.click("button")
         page.wait_for_selector("#queued")
+        expect(page.frame_locator("#report").locator("#x")).to_have_text("null")  # all of it is here, none breaks off
         browser.close()
     assert not [text for text in said if not closed.fullmatch(text) and not text.startswith(f"failed {site.url}/runs")]
     ours = (f"{site.url}/", f"{locked.url}/", f"blob:{site.url}/", "data:")

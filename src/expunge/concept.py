@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,7 +16,13 @@ def says(text: str, concept: str) -> bool:
 
 def said_at(text: str, concept: str) -> list[tuple[int, int]]:
     """Where it says so: first letter, and the one after the last."""
-    return [match.span() for match in re.finditer(rf"\b{re.escape(concept)}\b", text, re.IGNORECASE)]
+    return [match.span() for match in _words(concept).finditer(text)]
+
+
+@lru_cache(4096)
+def _words(concept: str) -> re.Pattern[str]:
+    """Lexicons ask for the same few hundred names of every caption."""
+    return re.compile(rf"\b{re.escape(concept)}\b", re.IGNORECASE)
 
 
 def filled(caption: str, concept: str) -> tuple[str, str]:
