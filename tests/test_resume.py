@@ -13,6 +13,8 @@ import pytest
 
 from conftest import TinyModel
 from expunge.concept import Concept
+from expunge.errors import ExpungeError
+from expunge.files import read_tensors, write_tensors
 from expunge.methods import METHODS
 from expunge.training import Snapshots, Trainer
 
@@ -72,6 +74,26 @@ def test_every_kind_of_state_goes_on(
     resumed = method.fit(tiny(), concepts, snapshot=snapshot, on_step=lambda trainer, _: seen.append(trainer.step))
     assert seen == [4, 5, 6]
     assert resumed.hash == whole.hash
+
+
+def test_a_snapshot_of_another_version_is_told(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that one kept less."""
+    method, concepts, snapshot = METHODS["esd"](steps=3, grid=2, latents=2), [Concept(name="car")], tmp_path / "s"  # type: ignore[call-arg]
+    monkeypatch.setattr(Snapshots, "due", lambda _: True)
+
+    def stop(trainer: Trainer, _: float) -> None:
+        if trainer.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(tiny(), concepts, snapshot=snapshot, on_step=stop)
+    tensors, about = read_tensors(snapshot)
+    least = next(name for name in tensors if name.startswith("parameter/"))
+    write_tensors(snapshot, {name: x for name, x in tensors.items() if name != least}, about)
+    with pytest.raises(ExpungeError, match="another version of expunge began that run; remove it"):
+        method.fit(tiny(), concepts, snapshot=snapshot)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

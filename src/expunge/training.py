@@ -197,10 +197,15 @@ class Snapshots:
         self._next = end + (end - start) / self.share
 
     def load(self, trainer: Trainer) -> None:
-        """Continues `trainer` from the file, if there is one."""
+        """Continues `trainer` from the file, if there is one. Raises ExpungeError if that holds less than is needed."""
         found = trainer.team.same(self.read)
         if found:
-            trainer.restore(*found)
+            try:
+                trainer.restore(*found)
+            except KeyError as error:
+                raise ExpungeError(
+                    f"{self.path} lacks {error}: another version of expunge began that run; remove it to start again"
+                ) from error
 
     def read(self) -> tuple[dict[str, Tensor], int] | None:
         """State and step of the file, if there is one. Raises ExpungeError if it is damaged or of another run."""
