@@ -7,11 +7,11 @@ Each concept is erased from each seed by the preset smallworld-loop, and judged 
 synonyms that it never read; the base is judged on the same. A line of the file (closed_loop.jsonl beside this script)
 is one erasure, so a run goes on where it was left. --show prints the table, of all seeds together: what the concept's
 name, its synonym and what brings it along still show; the mean of all others, and the worst; how often memorised
-captions that say the name, and the worst of those that do not, still draw their picture; collapsed pictures; before and
-after, the concept's rate with other words around it, words shown of other captions that it was not trained on, and what
-is left of a memorised picture's subject, its object and colour, as its caption is drawn. Below it, how many meet the
-aims: at most 1% left, the mean of the others within 2 points of the base, the worst within 5. A row of the file has the
-seconds, too, of whatever machine.
+captions that say the name, and the worst of those that do not, still draw their picture; before and after, collapsed
+pictures, the concept's rate with other words around it, words shown of other captions that it was not trained on, and
+what is left of a memorised picture's subject, its object and colour, as its caption is drawn. Below it, how many meet
+the aims: at most 1% left, the mean of the others within 2 points of the base, the worst within 5. A row of the file has
+the seconds, too, of whatever machine.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ PARAPHRASES = {
 """In none of the forms that captions of the lexicon have."""
 GONE = ("named", "synonym", "implicit")
 """How the concept is asked for."""
+COLLAPSED = ("collapsed_base", "collapsed")
+"""Of a row: such pictures of the base, which first rows do not have, and of the edited model."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def tried(
     with edit.on(model):
         seen = looker(model, [*requests(cells), *forms], f"judging {', '.join(concepts)}, seed {seed}")
     pairs = zip(scores(cells, base, "base", names), scores(cells, seen, "loop", names), strict=True)
+    odd = [sum(v[r]["collapse"] == "yes" for r in requests(cells)) for v in (base, seen)]
     loop = edit.provenance["loop"]
     fresh = {r.prompt for r in requests(cells)} - {*loop["held"], *loop["pushed"], *(m.caption for m in MEMORIES)}
     fresh = {text for text in fresh if not any(says(text, name) for name in (*concepts, *names))}
@@ -112,7 +115,7 @@ def tried(
         "concepts": concepts, "seed": seed, "device": model.device.type,
         "seconds": round(seconds, 1), "passes": edit.provenance["cost"]["passes"],
         "ended": loop["ended"], "steps": loop["looks"][-1]["step"],
-        "collapsed": sum(seen[r]["collapse"] == "yes" for r in requests(cells)), "pictures": len(seen) - len(forms),
+        "collapsed_base": odd[0], "collapsed": odd[1], "pictures": len(seen) - len(forms),
         "paraphrased": [*(sum(v[r][h] == w for r, (h, w) in forms.items()) for v in (base, seen)), len(forms)],
         "unseen": [*asked(base, {text: expected(text) for text in fresh}, seen)],
         "subject": [*asked(base, {m.caption: about(m.scene) for m in MEMORIES if m.caption in concepts}, seen)],
@@ -166,12 +169,13 @@ def line(concepts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     others = {key: cell for key, cell in cells.items() if key not in own}
     mean, kept = lost(cells, names)
     replayed = [worst({k: c for k, c in part.items() if kind(k, names) == "memorised"}) for part in (own, others)]
-    odd, all_ = sum(row["collapsed"] for row in rows), sum(row["pictures"] for row in rows)
+    all_, counts = sum(row["pictures"] for row in rows), [[row.get(key) for row in rows] for key in COLLAPSED]
+    odd = " → ".join(f"{100 * sum(own) / all_:.1f}" for own in counts if None not in own)
     proven = sum(row["ended"] == "proven" for row in rows)
     changes = (told_change([row[key] for row in rows if row.get(key, (0, 0, 0))[2]]) for key in KINDS)
     return (
         f"| {', '.join(concepts)} | {' | '.join(gone)} | {-100 * mean:+.1f} | {worst(kept)} |"
-        f" {' | '.join(replayed)} | {100 * odd / all_:.1f} | {' | '.join(changes)} | {proven} of {len(rows)} |"
+        f" {' | '.join(replayed)} | {odd} | {' | '.join(changes)} | {proven} of {len(rows)} |"
     )
 
 
