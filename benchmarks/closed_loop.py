@@ -1,7 +1,7 @@
 """The closed loop on every kind of concept of the small world: what went, and what else changed.
 
     python benchmarks/closed_loop.py [--out FILE.jsonl] [--edits DIR] [--seed N ...] [--only NAME ...] [--device D]
-    python benchmarks/closed_loop.py [--out FILE.jsonl] --show
+    python benchmarks/closed_loop.py [--out FILE.jsonl] --show [--against FILE.jsonl]
 
 Each concept is erased from each seed by the preset smallworld-loop, and judged on seeds that the loop never saw, and by
 synonyms that it never read; the base is judged on the same. A line of the file (closed_loop.jsonl beside this script)
@@ -10,8 +10,8 @@ name, its synonym and what brings it along still show; the mean of all others, a
 captions that say the name, and the worst of those that do not, still draw their picture; before and after, collapsed
 pictures, the concept's rate with other words around it, words shown of other captions that it was not trained on, and
 what is left of a memorised picture's subject, its object and colour, as its caption is drawn. Below it, how many meet
-the aims: at most 1% left, the mean of the others within 2 points of the base, the worst within 5. A row of the file has
-the seconds, too, of whatever machine.
+the aims: at most 1% left, the mean of the others within 2 points of the base, the worst within 5; sums of all rows; and
+how those that --against has, too, have changed since. A row of the file has the seconds, too, of whatever machine.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import argparse
 import json
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,27 @@ def met(cases: Sequence[tuple[Sequence[str], Sequence[Mapping[str, Any]]]]) -> s
     )
 
 
+def summed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of all rows together: steps, proofs, collapsed pictures, and words of captions that were not trained on."""
+    steps = ", ".join(f"{n} after {k}" for k, n in sorted(Counter(row["steps"] for row in rows).items()))
+    odd, all_ = (sum(row[key] for row in rows) for key in ("collapsed", "pictures"))
+    unseen = [100 * (row["unseen"][0] - row["unseen"][1]) / row["unseen"][2] for row in rows if "unseen" in row]
+    words = f", words never trained on -{statistics.median(unseen):.1f} (at most -{max(unseen):.1f})" if unseen else ""
+    proven = sum(row["ended"] == "proven" for row in rows)
+    return f"Ended: {steps} steps, {proven} proven; collapsed {odd} of {all_} ({100 * odd / all_:.2f}%){words}"
+
+
+def compared(rows: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same concepts and seeds: how many lose less of the others, and medians of both."""
+    old = {(*row["concepts"], row["seed"]): row for row in before}
+    pairs = [(old[key], row) for row in rows if (key := (*row["concepts"], row["seed"])) in old]
+    means = [[-100 * lost(pooled([row]), meant(row["concepts"]))[0] for row in pair] for pair in pairs]
+    told = {"others": means, **{key: [[row[key] for row in pair] for pair in pairs] for key in ("steps", "passes")}}
+    middle = {key: [statistics.median(own) for own in zip(*pair, strict=True)] for key, pair in told.items()}
+    medians = ", ".join(f"{key} {a:,.1f} → {b:,.1f}" for key, (a, b) in middle.items())
+    return f"Of {len(pairs)} made twice others lose less in {sum(a < b for a, b in means)}; medians: {medians}"
+
+
 def kind(key: tuple[str, str], names: Sequence[str]) -> str:
     """How a cell is counted: a memorised picture that is itself erased is named."""
     subject, metric = key
@@ -247,7 +269,7 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     found = [(case, own) for case, own in cases if own]
     for case, own in found:
         print(line(case, own))
-    print(f"\n{met(found)}")
+    print(f"\n{met(found)}\n{summed(rows)}")
 
 
 def recorded(file: Path) -> Iterator[dict[str, Any]]:
@@ -267,9 +289,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--against", type=Path, help="with --show: rows of before")
     options = parser.parse_args()
     if options.show:
         show([*recorded(options.out)])
+        if options.against:
+            print(compared([*recorded(options.out)], [*recorded(options.against)]))
         return
     model = load("smallworld", device=options.device, precision=options.precision)
     changes = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in options.set)}

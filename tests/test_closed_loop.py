@@ -20,7 +20,7 @@ from conftest import TinyModel
 from expunge import Concept, Edit, ExpungeError, closing, loop
 from expunge.cli import main
 from expunge.cli.erasing import seconds
-from expunge.closing import MORE, OVER, PROVEN, Loop
+from expunge.closing import MORE, OVER, PROVEN, SCALES, Loop
 from expunge.concept import says
 from expunge.erasure import build_method
 from expunge.errors import Interrupted
@@ -566,7 +566,7 @@ def test_a_killed_run_ends_in_the_same_bits(
     more = {"settles": {"settle": 2, "steps": 6}, "alias": {"captions": 12}}
     model, method = tiny(), short(judge="clip", **more.get(kind, {}))
     whole = method.fit(model, CAR)
-    for step in {"car": (1, 2), "settles": (3, 5)}.get(kind, (3,)):
+    for step in {"car": (1, 2, 3), "settles": (3, 5)}.get(kind, (3,)):
         stopped(model, method, tmp_path / f"{step}", step)
         again = method.fit(model, CAR, snapshot=tmp_path / f"{step}")
         assert again.hash == whole.hash
@@ -793,6 +793,7 @@ def test_what_is_wrong_is_trained_on_and_the_best_is_the_result(
         grown.append(len(clean))
         add(self, roles, clean)
 
+    monkeypatch.setattr(closing, "SCALES", SCALES)  # all of them
     monkeypatch.setattr(Growing, "add", added)
     monkeypatch.setattr(Exact, "evidence", lambda _, images, __: torch.ones(len(images)))
     monkeypatch.setattr(Exact, "changed", all_wrong)
@@ -801,7 +802,7 @@ def test_what_is_wrong_is_trained_on_and_the_best_is_the_result(
     found = edit.provenance["loop"]
     assert found["ended"] == OVER
     assert [row["done"] for row in found["looks"]].count("the result") == 1
-    assert {row["scale"] for row in found["looks"][-2:]} == {1.0, 0.8}, "the strengths of `fewer`"
+    assert {row["scale"] for row in found["looks"][-3:]} == {1.0, 0.8, 1.25}
     first = found["looks"][0]
     assert looks(edit)[0].left == (4, 4)
     assert grown[:2] == [4, 8], "leaks and losses"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from conftest import TinyModel
 from expunge.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.files import read_tensors, write_tensors
+from expunge.method import Method
 from expunge.methods import METHODS
+from expunge.methods.esd import ESD
+from expunge.model import Model
 from expunge.training import Snapshots, Trainer
 
 POOL = shlex.split(
@@ -51,6 +55,17 @@ STATEFUL: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+def stopped(method: Method, model: Model, snapshot: Path, concepts: Sequence[Concept]) -> None:
+    """A run that ends in its fourth step, with what it keeps after three."""
+
+    def stop(trainer: Trainer, _: float) -> None:
+        if trainer.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(model, concepts, snapshot=snapshot, on_step=stop)
+
+
 @pytest.mark.parametrize("case", STATEFUL)
 def test_every_kind_of_state_goes_on(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
@@ -63,13 +78,8 @@ def test_every_kind_of_state_goes_on(
     monkeypatch.chdir(tmp_path)
     METHODS["esd"](steps=1, grid=2, lr=1e-2, latents=2).fit(tiny(), concepts).save("other.safetensors")  # type: ignore[call-arg]
 
-    def stop(trainer: Trainer, _: float) -> None:
-        if trainer.step == 4:
-            raise KeyboardInterrupt
-
     whole = method.fit(tiny(), concepts)
-    with pytest.raises(KeyboardInterrupt):
-        method.fit(tiny(), concepts, snapshot=snapshot, on_step=stop)
+    stopped(method, tiny(), snapshot, concepts)
     seen: list[int] = []
     resumed = method.fit(tiny(), concepts, snapshot=snapshot, on_step=lambda trainer, _: seen.append(trainer.step))
     assert seen == [4, 5, 6]
@@ -80,15 +90,9 @@ def test_a_snapshot_of_another_version_is_told(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where that one kept less."""
-    method, concepts, snapshot = METHODS["esd"](steps=3, grid=2, latents=2), [Concept(name="car")], tmp_path / "s"  # type: ignore[call-arg]
+    method, concepts, snapshot = ESD(steps=6, grid=2, latents=2), [Concept(name="car")], tmp_path / "snapshot"
     monkeypatch.setattr(Snapshots, "due", lambda _: True)
-
-    def stop(trainer: Trainer, _: float) -> None:
-        if trainer.step == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        method.fit(tiny(), concepts, snapshot=snapshot, on_step=stop)
+    stopped(method, tiny(), snapshot, concepts)
     tensors, about = read_tensors(snapshot)
     least = next(name for name in tensors if name.startswith("parameter/"))
     write_tensors(snapshot, {name: x for name, x in tensors.items() if name != least}, about)
