@@ -7,7 +7,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as `make test` has it: a run's bits depend on it
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from hypothesis import settings
 from expunge.families import load
 from expunge.families.stable_diffusion import StableDiffusion
 from expunge.model import Model
+from runner import Runner, running
 
 settings.register_profile("deep", max_examples=5000, deadline=None)
 
@@ -79,6 +80,13 @@ def tiny(world: Model) -> TinyModel:
         return StableDiffusion(pipeline, torch.device("cpu"), dtype, name="tiny")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[Runner]:
+    """Of command lines on the small world in plain fp32."""
+    with running() as found:
+        yield found
 
 
 @pytest.fixture

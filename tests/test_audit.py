@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from expunge.recipe import validated
 from expunge.result import read
 from expunge.score import mcnemar
 from expunge.variant import BASE, Variant, combined
+from runner import Runner
 
 LIMIT = 100
 Audited = tuple[Path, dict[str, dict[str, float]]]
@@ -119,15 +117,11 @@ def scores(out: Path) -> object:
     return json.loads((out / "scores.json").read_text())["scores"]
 
 
-def test_a_killed_audit_goes_on_and_shards_merge(tmp_path: Path) -> None:
+def test_a_killed_audit_goes_on_and_shards_merge(runner: Runner, tmp_path: Path) -> None:
     """kill -9 in the middle, then again: the scores of an audit left alone, which are those of its parts."""
-    command = [sys.executable, "-m", "expunge", *COMMAND, str(tmp_path / "killed")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "killed" / "images").glob("*.png")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = {p.name: p.read_bytes() for p in (tmp_path / "killed" / "images").glob("*.png")}
+    killed, images = [*COMMAND, str(tmp_path / "killed")], tmp_path / "killed" / "images"
+    assert runner.ended(killed, tmp_path / "told.txt", signal.SIGKILL, lambda: [*images.glob("*.png")]) == -9
+    kept = {p.name: p.read_bytes() for p in images.glob("*.png")}
     assert 0 < len(kept) < 36
     for out, more in (
         ("killed", []),

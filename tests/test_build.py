@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import time
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from expunge.cli import main
 from expunge.families import load
 from expunge.smallworld.provenance import verify
+from runner import Runner
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -53,24 +52,13 @@ def test_the_clip_text_tower_is_the_pipelines_encoder(built: Path) -> None:
     assert all((tower[k.removeprefix("text_model.")] == v).all() for k, v in encoder.items())
 
 
-def kill_when(done: Path, *arguments: str) -> None:
-    """Starts a command and kills it as soon as `done` is there."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "expunge", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while process.poll() is None and not done.exists():
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert done.exists()
-
-
 def test_a_killed_build_ends_in_the_same_bits_and_gold_is_added(
-    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runner: Runner, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is built already is not trained again."""
     again = tmp_path / "w"
-    kill_when(again / "unet_long", *command(again))
+    assert runner.ended(command(again), tmp_path / "told.txt", signal.SIGKILL, (again / "unet_long").exists) == -9
+    assert (again / "unet_long").exists()
     assert not (again / "unet").exists()
     assert build(again, "--gold") == 0
     told = capsys.readouterr().err

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,22 +18,12 @@ from expunge.methods import METHODS
 from expunge.methods.esd import ESD
 from expunge.model import Model
 from expunge.training import Snapshots, Trainer
+from runner import Runner
 
 POOL = shlex.split(
     "erase car --set steps=60 --set trajectory=pool --set grid=6 --set batch=2 --set lr=1e-3 --precision fp32"
     """ --set 'contexts=["red [{}]"]' --set 'keep=[a truck, a cat]' --set keep_batch=2"""
 )
-
-
-def expunge(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "expunge", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(path: Path, process: subprocess.Popen[str], before: int = 0) -> None:
-    """Until the snapshot is there and newer than `before` (ns), or the run is over."""
-    while process.poll() is None and not (path.exists() and path.stat().st_mtime_ns > before):
-        time.sleep(0.005)
 
 
 STATEFUL: dict[str, tuple[str, dict[str, object]]] = {
@@ -101,13 +88,10 @@ def test_a_snapshot_of_another_version_is_told(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_finish_the_step_save_and_say_so(tmp_path: Path, number: int, code: int) -> None:
-    out = tmp_path / "edit.safetensors"
-    process = expunge(*POOL, "--set", "steps=2000", "--out", str(out))
-    wait_for(tmp_path / "edit.safetensors.snapshot", process)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "resume" in stderr.splitlines()[-1]
-    assert "Traceback" not in stderr
+def test_signals_finish_the_step_save_and_say_so(runner: Runner, tmp_path: Path, number: int, code: int) -> None:
+    out, told = tmp_path / "edit.safetensors", tmp_path / "told.txt"
+    command = [*POOL, "--set", "steps=2000", "--out", str(out)]
+    assert runner.ended(command, told, number, out.with_name("edit.safetensors.snapshot").exists) == code
+    assert "resume" in told.read_text().splitlines()[-1]
+    assert "Traceback" not in told.read_text()
     assert not out.exists()

@@ -7,16 +7,8 @@ again and again and started again each time, then left alone.
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,55 +16,7 @@ from PIL import Image
 
 from expunge.edit import Edit
 from expunge.files import hash_file
-
-
-@dataclass
-class Runner:
-    """Starts command lines quickly, ends them, and counts the kills that met a living run."""
-
-    process: subprocess.Popen[str]
-    kills: int = 0
-    random: random.Random = field(default_factory=lambda: random.Random(0))
-
-    def start(self, arguments: list[str], told: Path) -> int:
-        """The process that runs it."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([arguments, str(told)]) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def _read(self) -> int:
-        assert self.process.stdout is not None
-        return int(self.process.stdout.readline())
-
-    def finish(self, arguments: list[str], told: Path) -> float:
-        """Runs it to its end; its seconds."""
-        begun = time.monotonic()
-        self.start(arguments, told)
-        assert self._read() == 0 or "is there already" in told.read_text(), told.read_text()
-        return time.monotonic() - begun
-
-    def kill(self, arguments: list[str], told: Path, life: float) -> bool:
-        """Runs it, and kills it somewhere in its life; whether it still lived."""
-        child = self.start(arguments, told)
-        time.sleep(self.random.uniform(0, life))
-        with suppress(ProcessLookupError):  # it has ended
-            os.kill(child, signal.SIGKILL)
-        status = self._read()
-        killed = status == -signal.SIGKILL
-        assert killed or status == 0 or "is there already" in told.read_text(), told.read_text()
-        self.kills += killed
-        return killed
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    yield Runner(process)
-    process.communicate()
+from runner import Runner
 
 
 @pytest.fixture(scope="module")
