@@ -16,7 +16,7 @@ from expunge.collecting import uncollected
 
 ROOT = Path(expunge.__file__).parent
 LAYERS = [
-    {"errors", "rng", "team", "collecting", "exact"},
+    {"errors", "rng", "team", "collecting", "exact", "heap"},
     {"files", "signals"},
     {"yaml", "concept", "score", "picture", "original", "prompts", "hub"},
     {"lock", "journal", "memo", "scope", "training", "recipe", "low_rank", "result", "loop"},

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,29 @@ from expunge.model import Model
 from expunge.picture import opened
 from expunge.team import ALONE
 from expunge.training import Snapshots, Trainer
+
+FREED = """
+import resource, sys
+from expunge.heap import keep_freed
+if sys.argv[1:]:
+    keep_freed()
+for _ in range(20):
+    blocks = [b"x" * 2**22 for _ in range(8)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+"""Pages that are asked for where 32 MiB are freed twenty times."""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs mallopt")
+def test_freed_memory_is_kept_unless_the_environment_says_otherwise() -> None:
+    def pages(*arguments: str, **more: str) -> int:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        command = [sys.executable, "-c", FREED, *arguments]
+        return int(subprocess.run(command, env=env | more, capture_output=True, check=True).stdout)
+
+    kept, given_back, left_alone = pages("keep"), pages(), pages("keep", MALLOC_ARENA_MAX="8")
+    assert 4 * kept < given_back and given_back - left_alone < kept
 
 
 class Small:

@@ -12,6 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import ExpungeError, Interrupted
+from ..heap import keep_freed
 from . import erasing, files, judging, listing, looking, serving, studying, sweeping, worlds  # noqa: F401, whose commands register themselves
 from .app import GIVEN, app, helping
 
@@ -27,6 +28,7 @@ def readable(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 2 for bad input, 130 or 143 after a signal."""
     usage_error: type[Exception] = typer.BadParameter.__bases__[0]
+    keep_freed()
     try:
         if helping():
             sys.stdout = io.StringIO()  # the first process prints

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from ..edit import Edit
 from ..errors import ExpungeError
 from ..generation import Request, Settings
+from ..heap import keep_freed
 from ..model import Model
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ def _settle(device: str, precision: str) -> None:
     WAYS.update(device=device, precision=precision)
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     os.nice(KINDNESS)
+    keep_freed()
     Thread(target=_follow, daemon=True).start()
 
 
