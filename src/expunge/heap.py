@@ -1,7 +1,7 @@
 """Freed memory that is kept for what comes next, in place of pages that are given back and asked for again.
 
 Each operation of a network on a CPU allocates its result and soon frees it. glibc gives the pages back as often, and
-the kernel clears them anew, which is a tenth and more of a picture's processor time (`benchmarks/heap.py`).
+the kernel clears them anew, which is a tenth of a pass and more (`benchmarks/heap.py`).
 """
 
 from __future__ import annotations

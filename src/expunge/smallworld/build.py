@@ -113,12 +113,10 @@ class Site:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """bf16, but for attention that learns on a CPU; fp32 where bf16 is slow."""
-        if default_precision(self.device.type) == "fp32":
+        """bf16 where models are opened so by default, but for attention that learns on a CPU; else fp32."""
+        kind, less = self.device.type, default_precision(self.device.type) != "fp32"
+        with torch.autocast(kind, torch.bfloat16, enabled=less), exact(self.device, torch.float32):
             yield
-        else:
-            with torch.autocast(self.device.type, torch.bfloat16), exact(self.device, torch.float32):
-                yield
 
     def fit(self, name: str, module: nn.Module, options: Training, loss: Callable[[int], Mapping[str, Tensor]]) -> None:
         """Trains `module` in place by the common loop and leaves the result in it."""
